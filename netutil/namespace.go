@@ -1,0 +1,184 @@
+// Package netutil makes and checks the kernel state of an attachment: a plan says what is wanted in the host's
+// namespace and in the sandbox, Apply makes it so, Verify compares, Undo takes back.
+package netutil
+
+import (
+	"errors"
+	"os"
+	"runtime"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/nft"
+)
+
+// Namespace is a network namespace with a netlink socket of its own in it, so that work there needs no switching of
+// threads. Sockets are opened on first use. Not safe for concurrent use.
+type Namespace struct {
+	path  string
+	file  *os.File
+	links *netlink.Handle
+	nft   *nft.Tables
+}
+
+// self is the namespace of the calling thread; the others of the process may have been moved.
+const self = "/proc/thread-self/ns/net"
+
+// Current opens the namespace that the process runs in: the host, seen from a plugin.
+func Current() (*Namespace, error) { return Open(self) }
+
+// Open opens the network namespace at path (CNI_NETNS). An error that wraps os.ErrNotExist means that it is gone, or
+// that its file is left but no namespace is mounted on it (as after a reboot).
+func Open(path string) (*Namespace, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, errcode.Errorf(errcode.InvalidNetNS, "network namespace: %w", err)
+	}
+	kind, err := unix.IoctlRetInt(int(file.Fd()), unix.NS_GET_NSTYPE)
+	switch {
+	case errors.Is(err, unix.ENOTTY):
+		_ = file.Close()
+		return nil, errcode.Errorf(errcode.InvalidNetNS, "network namespace: %s is a plain file: %w", path, os.ErrNotExist)
+	case err != nil:
+		_ = file.Close()
+		return nil, errcode.Errorf(errcode.InvalidNetNS, "network namespace: %s: %w", path, err)
+	case kind != unix.CLONE_NEWNET:
+		_ = file.Close()
+		return nil, errcode.Errorf(errcode.InvalidNetNS, "network namespace: %s is a namespace of another kind", path)
+	}
+	return &Namespace{path: path, file: file}, nil
+}
+
+// Close gives all descriptors back. It may be called on nil.
+func (n *Namespace) Close() {
+	if n == nil {
+		return
+	}
+	if n.links != nil {
+		n.links.Close()
+	}
+	if n.nft != nil {
+		n.nft.Close()
+	}
+	_ = n.file.Close()
+}
+
+// Path is the path that the namespace was opened by.
+func (n *Namespace) Path() string { return n.path }
+
+// FD is a descriptor of the namespace, valid until Close.
+func (n *Namespace) FD() int { return int(n.file.Fd()) }
+
+// Same tells whether both are one and the same namespace.
+func (n *Namespace) Same(other *Namespace) (bool, error) {
+	a, err := n.file.Stat()
+	if err != nil {
+		return false, err
+	}
+	b, err := other.file.Stat()
+	if err != nil {
+		return false, err
+	}
+	return os.SameFile(a, b), nil
+}
+
+// Links is the namespace's rtnetlink handle.
+func (n *Namespace) Links() (*netlink.Handle, error) {
+	if n.links == nil {
+		h, err := netlink.NewHandleAt(netns.NsHandle(n.FD()), unix.NETLINK_ROUTE)
+		if err != nil {
+			return nil, errcode.Errorf(errcode.Kernel, "netlink socket in %s: %w", n.path, err)
+		}
+		n.links = h
+	}
+	return n.links, nil
+}
+
+// NFT is the namespace's packet filter.
+func (n *Namespace) NFT() *nft.Tables {
+	if n.nft == nil {
+		n.nft = nft.Open(n.FD())
+	}
+	return n.nft
+}
+
+// Do runs fn on a thread inside the namespace. Only what the kernel ties to the thread needs it: files under /proc/sys/net.
+func (n *Namespace) Do(fn func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		// The thread is never unlocked, so the Go runtime ends it with the goroutine: no other work can land on a moved thread.
+		runtime.LockOSThread()
+		if err := unix.Setns(n.FD(), unix.CLONE_NEWNET); err != nil {
+			done <- errcode.Errorf(errcode.Kernel, "enter %s: %w", n.path, err)
+			return
+		}
+		done <- fn()
+	}()
+	return <-done
+}
+
+// sysctlPath turns a name as sysctl(8) knows it into a path. Both separators are taken, since interface names may hold dots.
+func sysctlPath(parts ...string) string {
+	path := "/proc/sys"
+	for _, p := range parts {
+		path += "/" + p
+	}
+	return path
+}
+
+// Sysctl reads a value under /proc/sys; the parts are path elements: "net", "ipv4", "conf", "eth0", "route_localnet".
+func (n *Namespace) Sysctl(parts ...string) (value string, err error) {
+	err = n.Do(func() error {
+		value, err = readSysctl(sysctlPath(parts...))
+		return err
+	})
+	return value, err
+}
+
+// SetSysctl writes a value under /proc/sys unless it is there already, and returns the value before.
+func (n *Namespace) SetSysctl(value string, parts ...string) (before string, err error) {
+	err = n.Do(func() error {
+		path := sysctlPath(parts...)
+		if before, err = readSysctl(path); err != nil || before == value {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(value), 0); err != nil {
+			return errcode.Errorf(errcode.Kernel, "sysctl: %w", err)
+		}
+		return nil
+	})
+	return before, err
+}
+
+func readSysctl(path string) (string, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return "", errcode.Errorf(errcode.Kernel, "sysctl: %w", err)
+	}
+	for len(raw) > 0 && raw[len(raw)-1] == '\n' {
+		raw = raw[:len(raw)-1]
+	}
+	return string(raw), nil
+}
+
+// dumpTries bounds the repeats of a dump that the kernel had to interrupt because its table changed meanwhile.
+const dumpTries = 64
+
+// Dump repeats a netlink dump until it is consistent: on a busy node tables change while they are read.
+func Dump[T any](what string, dump func() (T, error)) (T, error) {
+	var out T
+	var err error
+	for range dumpTries {
+		out, err = dump()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) && !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		return out, errcode.Errorf(errcode.Kernel, "list %s: %w", what, err)
+	}
+	return out, nil
+}

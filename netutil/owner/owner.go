@@ -1,0 +1,91 @@
+// Package owner names who a kernel object or an address belongs to: one attachment of one network.
+// Everything that cnibox creates carries its owner, so that DEL and GC find it without any state.
+package owner
+
+import (
+	"hash/fnv"
+	"strings"
+)
+
+// Owner is an attachment within its network. The runtime chooses all three parts (CNI spec, section 2).
+type Owner struct {
+	Network     string // "name" of the network configuration
+	ContainerID string // CNI_CONTAINERID
+	IfName      string // CNI_IFNAME
+}
+
+// linkPrefix is the one that host tools (NetworkManager, systemd-networkd, firewalld) leave alone by default.
+const linkPrefix = "veth"
+
+// LinkName is the name of the attachment's host side link: 15 characters, the most that the kernel allows (IFNAMSIZ),
+// of which 11 are 55 bits of the owner's hash. DEL needs nothing else to find the link.
+func (o Owner) LinkName() string {
+	return linkPrefix + o.hash()[:11]
+}
+
+// hash is the owner as 13 characters of base32hex, in lower case.
+func (o Owner) hash() string {
+	h := fnv.New64a()
+	for _, part := range []string{o.Network, o.ContainerID, o.IfName} {
+		_, _ = h.Write([]byte(part))
+		_, _ = h.Write([]byte{0})
+	}
+	return base32(mix(h.Sum64()))
+}
+
+// mix spreads every input bit over all output bits: the last bytes that FNV sees reach only a part of its result.
+func mix(h uint64) uint64 {
+	h ^= h >> 33
+	h *= 0xff51afd7ed558ccd
+	h ^= h >> 33
+	h *= 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
+}
+
+func base32(h uint64) string {
+	const digits = "0123456789abcdefghijklmnopqrstuv"
+	var out [13]byte
+	for i := range out {
+		out[i] = digits[h>>59]
+		h <<= 5
+	}
+	return string(out[:])
+}
+
+// String is the owner as people read it: network/containerID/interface.
+func (o Owner) String() string {
+	return o.Network + "/" + o.ContainerID + "/" + o.IfName
+}
+
+// Text is String in at most limit bytes: where it is longer, network and container ID are cut, and the hash takes the
+// place of what is missing, so that two owners never share a text. The limit must leave room for 34 bytes and the interface name.
+func (o Owner) Text(limit int) string {
+	if s := o.String(); len(s) <= limit {
+		return s
+	}
+	room := limit - len(o.IfName) - len("//~") - 13
+	network := NetworkText(o.Network, room/2)
+	id := o.ContainerID
+	if keep := room - len(network); len(id) > keep {
+		id = id[:keep]
+	}
+	return network + "/" + id + "~" + o.hash() + "/" + o.IfName
+}
+
+// NetworkText is a network's name in at most limit bytes, made unambiguous by a hash where it is cut.
+// GC compares it to tell its own network's objects from others'.
+func NetworkText(network string, limit int) string {
+	if len(network) <= limit {
+		return network
+	}
+	return network[:max(limit-14, 0)] + "~" + Owner{Network: network}.hash()
+}
+
+// InNetwork tells whether a text made by Text with the same limit belongs to the network.
+func InNetwork(text, network string, limit int) bool {
+	name, _, ok := strings.Cut(text, "/")
+	if !ok {
+		return false
+	}
+	return name == network || strings.Contains(name, "~") && strings.HasSuffix(name, "~"+Owner{Network: network}.hash())
+}
