@@ -85,6 +85,22 @@ func (n *Namespace) Same(other *Namespace) (bool, error) {
 	return os.SameFile(a, b), nil
 }
 
+// Lock takes the namespace's lock, which all of cnibox's processes share: flock(2) on the namespace itself, so that no lock file is
+// left behind, and two nodes on one file system (namespaces, in tests) never meet. The packet filter takes the same lock for each
+// of its operations; it must not be asked for anything while the lock is held here.
+func (n *Namespace) Lock() (unlock func(), err error) {
+	for {
+		err = unix.Flock(n.FD(), unix.LOCK_EX)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, errcode.Errorf(errcode.Kernel, "lock %s: %w", n.path, err)
+	}
+	return func() { _ = unix.Flock(n.FD(), unix.LOCK_UN) }, nil
+}
+
 // Links is the namespace's rtnetlink handle.
 func (n *Namespace) Links() (*netlink.Handle, error) {
 	if n.links == nil {

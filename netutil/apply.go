@@ -1,0 +1,81 @@
+package netutil
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/nft"
+)
+
+// Apply makes the plan so, in the order in which the kernel wants it, and records the inverse of each step in undo. What
+// belongs to the sandbox goes with the link, so only links and the packet filter have inverses.
+func Apply(ctx context.Context, p *Plan, k Kernel, undo *Undo) error {
+	a := &applier{plan: p, kernel: k, undo: undo, links: map[linkKey]netlink.Link{}}
+	steps := []func(context.Context) error{
+		a.makeLinks, a.writeSysctls, a.raiseLinks, a.addAddrs, a.addRoutes, a.addFilter, a.waitCarrier,
+	}
+	for _, step := range steps {
+		if err := ctx.Err(); err != nil {
+			return errcode.Errorf(errcode.TryAgainLater, "interrupted: %w", err)
+		}
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type linkKey struct {
+	place Place
+	name  string
+}
+
+type applier struct {
+	plan   *Plan
+	kernel Kernel
+	undo   *Undo
+	links  map[linkKey]netlink.Link // what has been looked up already
+}
+
+// link looks a link up once.
+func (a *applier) link(place Place, name string) (netlink.Link, *netlink.Handle, error) {
+	h, err := a.kernel.at(place).Links()
+	if err != nil {
+		return nil, nil, err
+	}
+	key := linkKey{place, name}
+	if l := a.links[key]; l != nil {
+		return l, h, nil
+	}
+	l, err := h.LinkByName(name)
+	if err != nil {
+		return nil, nil, errcode.Errorf(errcode.Kernel, "%s interface %s: %w", place, name, err)
+	}
+	a.links[key] = l
+	return l, h, nil
+}
+
+func (a *applier) writeSysctls(context.Context) error {
+	for _, s := range a.plan.Sysctls {
+		_, err := a.kernel.at(s.Place).SetSysctl(s.Value, s.Path...)
+		if err != nil && !(s.Optional && errors.Is(err, os.ErrNotExist)) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *applier) addFilter(context.Context) error {
+	if len(a.plan.Filter) == 0 {
+		return nil
+	}
+	tables := a.kernel.Host.NFT()
+	for _, f := range nft.Features(a.plan.Filter) {
+		a.undo.Push("packet filter entries", func() error { return tables.Delete(a.plan.Owner, f) })
+	}
+	return tables.Add(a.plan.Owner, a.plan.Filter)
+}

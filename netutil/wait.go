@@ -1,0 +1,85 @@
+package netutil
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnibox/cnibox/netutil/errcode"
+)
+
+// waitLimit bounds each wait for the kernel. Duplicate address detection takes 1 to 2 s by default (RFC 4862, section 5.4.2); a
+// carrier, a millisecond.
+const waitLimit = 10 * time.Second
+
+// waitFor returns once done says so. It asks again on every netlink event of the groups, and never sleeps in between.
+func waitFor(ctx context.Context, n *Namespace, what string, groups []uint, done func() (bool, error)) error {
+	// The first look needs no subscription: most often all is well already.
+	if ok, err := done(); ok || err != nil {
+		return err
+	}
+	events, err := nl.SubscribeAt(netns.NsHandle(n.FD()), netns.None(), unix.NETLINK_ROUTE, groups...)
+	if err != nil {
+		return errcode.Errorf(errcode.Kernel, "subscribe to %s: %w", what, err)
+	}
+	defer events.Close()
+	for end := time.Now().Add(waitLimit); ; {
+		if ok, err := done(); ok || err != nil {
+			return err
+		}
+		left := time.Until(end)
+		if left <= 0 || ctx.Err() != nil {
+			return errcode.Errorf(errcode.TryAgainLater, "%s: not ready in %s", what, waitLimit)
+		}
+		// Woken at least once a second, to notice that the runtime gave up.
+		limit := unix.NsecToTimeval(min(left, time.Second).Nanoseconds())
+		if err := events.SetReceiveTimeout(&limit); err != nil {
+			return errcode.Errorf(errcode.Kernel, "wait for %s: %w", what, err)
+		}
+		// ENOBUFS means that events were lost, which is an event too.
+		if _, _, err := events.Receive(); err != nil && !isOneOf(err, unix.EAGAIN, unix.EINTR, unix.ENOBUFS) {
+			return errcode.Errorf(errcode.Kernel, "wait for %s: %w", what, err)
+		}
+	}
+}
+
+func isOneOf(err error, wanted ...unix.Errno) bool {
+	for _, w := range wanted {
+		if errors.Is(err, w) {
+			return true
+		}
+	}
+	return false
+}
+
+// waitCarrier waits until the links that the plan names forward traffic: the kernel raises the carrier of a pair, and the state of a
+// bridge port, after it has answered the request that took the second end up.
+func (a *applier) waitCarrier(ctx context.Context) error {
+	for i := range a.plan.Links {
+		l := &a.plan.Links[i]
+		if !l.Carrier {
+			continue
+		}
+		n := a.kernel.at(l.Place)
+		h, err := n.Links()
+		if err != nil {
+			return err
+		}
+		err = waitFor(ctx, n, l.Place.String()+" interface "+l.Name, []uint{unix.RTNLGRP_LINK}, func() (bool, error) {
+			link, err := h.LinkByName(l.Name)
+			if err != nil {
+				return false, errcode.Errorf(errcode.Kernel, "%s interface %s: %w", l.Place, l.Name, err)
+			}
+			return link.Attrs().OperState == netlink.OperUp, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
