@@ -47,7 +47,7 @@ func New(t testing.TB, name string) *NS {
 
 // Remove takes the namespace away before the test ends; its path stays as an empty file, as after a reboot. It may be called twice.
 func (n *NS) Remove() {
-	if err := unix.Unmount(n.Path, unix.MNT_DETACH); err != nil && err != unix.EINVAL { //nolint:errorlint // a plain errno
+	if err := unix.Unmount(n.Path, unix.MNT_DETACH); err != nil && err != unix.EINVAL {
 		n.t.Errorf("unmount %s: %v", n.Path, err)
 	}
 }

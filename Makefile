@@ -1,0 +1,78 @@
+# What there is to call: `make help`. Everything else a target needs, it installs by itself (Debian 12, root, Go).
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+
+BIN        ?= bin/cnibox
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+FUZZTIME   ?= 60s
+BENCH      ?= .
+BENCHCOUNT ?= 1
+DESTDIR    ?=
+CNI_BIN    ?= /opt/cni/bin
+
+# urfave_cli_no_docs drops the generators of manual pages, which cost every plugin call its start-up.
+export GOFLAGS := -tags=urfave_cli_no_docs -buildvcs=false
+TOOLS := bin/tools
+
+# The order is that of first use.
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Static and reproducible: no cgo, no paths, no build ID, no PIE (which starts slower). Only the version differs between two commits.
+.PHONY: build
+build: ## build bin/cnibox: static, trimmed, reproducible
+	CGO_ENABLED=0 go build -buildmode=exe -trimpath \
+		-ldflags '-s -w -buildid= -X main.version=$(VERSION)' -o $(BIN) .
+
+.PHONY: demo
+demo: ## run a pod network for real, in namespaces of its own, and show each step
+	@go run ./scripts/demo
+
+.PHONY: test
+test: $(TOOLS)/gotestsum ## run all tests, those in network namespaces too (root)
+	@scripts/test-deps
+	@scripts/test
+
+.PHONY: race
+race: $(TOOLS)/gotestsum
+	@scripts/test-deps gcc libc6-dev
+	@scripts/test -race
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## run golangci-lint: the rules of .golangci.yml, formatting included
+	@$(TOOLS)/golangci-lint run ./...
+
+.PHONY: reproducible
+reproducible:
+	@scripts/reproducible
+
+.PHONY: check
+check: ## run all that CI runs: lint, test, race, reproducible build, fuzz
+	@scripts/check
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME (60s)
+	@FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+.PHONY: bench
+bench: ## run the Go benchmarks that match BENCH, with allocations
+	@scripts/test-deps
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCHCOUNT) ./...
+
+.PHONY: install
+install: build ## install the executable and its symlinks in DESTDIR and CNI_BIN (/opt/cni/bin)
+	$(BIN) install --dir '$(DESTDIR)$(CNI_BIN)'
+
+.PHONY: clean
+clean: ## remove what make made (bin, dist)
+	rm -rf bin dist
+
+# The tools' versions stand in tools/go.mod, apart from the module's own dependencies.
+$(TOOLS)/gotestsum: PKG = gotest.tools/gotestsum
+$(TOOLS)/golangci-lint: PKG = github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+$(TOOLS)/gotestsum $(TOOLS)/golangci-lint: tools/go.mod tools/go.sum
+	@echo "building $(notdir $@) (once, as tools/go.mod names it)"
+	@GOFLAGS= CGO_ENABLED=0 go -C tools build -trimpath -buildvcs=false -ldflags '-s -w' -o $(abspath $@) $(PKG)
+	@touch $@
