@@ -3,6 +3,7 @@ package netutil
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 
 	"github.com/vishvananda/netlink"
@@ -13,20 +14,38 @@ import (
 
 // Apply makes the plan so, in the order in which the kernel wants it, and records the inverse of each step in undo. What
 // belongs to the sandbox goes with the link, so only links and the packet filter have inverses.
-func Apply(ctx context.Context, p *Plan, k Kernel, undo *Undo) error {
+func Apply(ctx context.Context, p *Plan, k Kernel, undo *Undo) (*Applied, error) {
 	a := &applier{plan: p, kernel: k, undo: undo, links: map[linkKey]netlink.Link{}}
 	steps := []func(context.Context) error{
 		a.makeLinks, a.writeSysctls, a.raiseLinks, a.addAddrs, a.addRoutes, a.addFilter, a.waitCarrier,
 	}
 	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
-			return errcode.Errorf(errcode.TryAgainLater, "interrupted: %w", err)
+			return nil, errcode.Errorf(errcode.TryAgainLater, "interrupted: %w", err)
 		}
 		if err := step(ctx); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return &Applied{a.links}, nil
+}
+
+// Applied is what the kernel chose where the plan left it open.
+type Applied struct {
+	links map[linkKey]netlink.Link
+}
+
+// Link gives the MAC address and the MTU (bytes) of a link of the plan's main list, as they were when it was made or found.
+func (a *Applied) Link(place Place, name string) (mac net.HardwareAddr, mtu int) {
+	l := a.links[linkKey{place, name}]
+	if l == nil {
+		return nil, 0
+	}
+	mac, mtu = l.Attrs().HardwareAddr, l.Attrs().MTU
+	if mtu == 0 {
+		mtu = DefaultMTU
+	}
+	return mac, mtu
 }
 
 type linkKey struct {

@@ -3,6 +3,7 @@ package netutil
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 
 	"github.com/vishvananda/netlink"
@@ -116,6 +117,11 @@ func (a *applier) newLink(l *Link) netlink.Link {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU, attrs.HardwareAddr = l.Name, l.MTU, l.MAC
 	if l.Kind == Bridge {
+		if attrs.HardwareAddr == nil {
+			// A bridge without an address of its own takes that of one of its ports and changes it as pods come and go, which
+			// leaves them with a gateway that they cannot reach until their neighbour entries expire.
+			attrs.HardwareAddr = randomMAC()
+		}
 		b := &netlink.Bridge{LinkAttrs: attrs}
 		if l.VLANs {
 			b.VlanFiltering = &l.VLANs
@@ -127,6 +133,14 @@ func (a *applier) newLink(l *Link) netlink.Link {
 		v.PeerNamespace = netlink.NsFd(a.kernel.at(l.Peer.Place).FD())
 	}
 	return v
+}
+
+// randomMAC is a locally administered unicast address (IEEE 802, clause 8.4).
+func randomMAC() net.HardwareAddr {
+	r := rand.Uint64()
+	mac := net.HardwareAddr{byte(r), byte(r >> 8), byte(r >> 16), byte(r >> 24), byte(r >> 32), byte(r >> 40)}
+	mac[0] = mac[0]&^1 | 2
+	return mac
 }
 
 // linkError explains what the kernel's answer to a new link most often means.

@@ -19,6 +19,7 @@ import (
 // threads. Sockets are opened on first use. Not safe for concurrent use.
 type Namespace struct {
 	path  string
+	own   bool // the process itself runs in it
 	file  *os.File
 	links *netlink.Handle
 	nft   *nft.Tables
@@ -28,7 +29,14 @@ type Namespace struct {
 const self = "/proc/thread-self/ns/net"
 
 // Current opens the namespace that the process runs in: the host, seen from a plugin.
-func Current() (*Namespace, error) { return Open(self) }
+func Current() (*Namespace, error) {
+	n, err := Open(self)
+	if err != nil {
+		return nil, err
+	}
+	n.own = true
+	return n, nil
+}
 
 // Open opens the network namespace at path (CNI_NETNS). An error that wraps os.ErrNotExist means that it is gone, or
 // that its file is left but no namespace is mounted on it (as after a reboot).
@@ -123,6 +131,9 @@ func (n *Namespace) NFT() *nft.Tables {
 
 // Do runs fn on a thread inside the namespace. Only what the kernel ties to the thread needs it: files under /proc/sys/net.
 func (n *Namespace) Do(fn func() error) error {
+	if n.own {
+		return fn()
+	}
 	done := make(chan error, 1)
 	go func() {
 		// The thread is never unlocked, so the Go runtime ends it with the goroutine: no other work can land on a moved thread.

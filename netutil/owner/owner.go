@@ -4,6 +4,8 @@ package owner
 
 import (
 	"hash/fnv"
+	"net"
+	"net/netip"
 	"strings"
 )
 
@@ -14,13 +16,38 @@ type Owner struct {
 	IfName      string // CNI_IFNAME
 }
 
-// linkPrefix is the one that host tools (NetworkManager, systemd-networkd, firewalld) leave alone by default.
-const linkPrefix = "veth"
+// LinkPrefix begins the name of every host side link. It is the one that host tools (NetworkManager, systemd-networkd, firewalld) leave alone by default.
+const LinkPrefix = "veth"
 
 // LinkName is the name of the attachment's host side link: 15 characters, the most that the kernel allows (IFNAMSIZ),
 // of which 11 are 55 bits of the owner's hash. DEL needs nothing else to find the link.
 func (o Owner) LinkName() string {
-	return linkPrefix + o.hash()[:11]
+	return LinkPrefix + o.hash()[:11]
+}
+
+// MAC is the address of the attachment's host side link: locally administered, and always the same for one owner.
+func (o Owner) MAC() net.HardwareAddr { return macOf(0x02, []byte(o.String())) }
+
+// PodMAC is the address of the container's side where nobody asked for one. It follows the pod's first IP address, so that
+// a neighbour that still remembers the address's former holder reaches the new one all the same; nothing need be announced.
+// Without an address it follows the owner.
+func (o Owner) PodMAC(first netip.Addr) net.HardwareAddr {
+	if first.Is4() {
+		ip := first.As4()
+		return net.HardwareAddr{0x0a, 0x58, ip[0], ip[1], ip[2], ip[3]}
+	}
+	if first.IsValid() {
+		return macOf(0x06, first.AsSlice())
+	}
+	return macOf(0x06, []byte("pod/"+o.String()))
+}
+
+// macOf makes an address from 40 bits of a hash below a first byte, which says that it is unicast and locally administered.
+func macOf(first byte, seed []byte) net.HardwareAddr {
+	h := fnv.New64a()
+	_, _ = h.Write(seed)
+	sum := mix(h.Sum64())
+	return net.HardwareAddr{first, byte(sum >> 32), byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)}
 }
 
 // hash is the owner as 13 characters of base32hex, in lower case.
@@ -81,8 +108,8 @@ func NetworkText(network string, limit int) string {
 	return network[:max(limit-14, 0)] + "~" + Owner{Network: network}.hash()
 }
 
-// InNetwork tells whether a text made by Text with the same limit belongs to the network.
-func InNetwork(text, network string, limit int) bool {
+// InNetwork tells whether a text made by Text, whatever its limit, belongs to the network.
+func InNetwork(text, network string) bool {
 	name, _, ok := strings.Cut(text, "/")
 	if !ok {
 		return false
