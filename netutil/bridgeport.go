@@ -100,3 +100,30 @@ func memberOf(vlans []VLAN, id uint16) bool {
 	}
 	return false
 }
+
+// FiltersBridged tells whether the namespace's bridges hand the frames that they forward to the IP packet filter (module br_netfilter).
+func FiltersBridged(n *Namespace) bool {
+	v, err := n.Sysctl("net", "bridge", "bridge-nf-call-iptables")
+	return err == nil && v != "0"
+}
+
+// PortAmong is the first of the named links that is a port of a bridge; empty if none is.
+func PortAmong(n *Namespace, names []string) (string, error) {
+	h, err := n.Links()
+	if err != nil {
+		return "", err
+	}
+	for _, name := range names {
+		link, err := h.LinkByName(name)
+		if isLinkNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return "", errcode.Errorf(errcode.Kernel, "interface %s: %w", name, err)
+		}
+		if link.Attrs().MasterIndex != 0 {
+			return name, nil
+		}
+	}
+	return "", nil
+}

@@ -91,6 +91,21 @@ func (a *applier) adopt(l *Link, found netlink.Link) error {
 		return errcode.Errorf(errcode.AlreadyExists, "%s interface %s exists already and is a %s, not a %s", l.Place, l.Name, got, want)
 	}
 	a.links[linkKey{l.Place, l.Name}] = found
+	if l.Kind == Bridge && found.Attrs().OperState != netlink.OperUp {
+		return a.pinMAC(l, found)
+	}
+	return nil
+}
+
+// pinMAC keeps the address that a bridge without active ports has now, see newLink.
+func (a *applier) pinMAC(l *Link, bridge netlink.Link) error {
+	h, err := a.kernel.at(l.Place).Links()
+	if err != nil {
+		return err
+	}
+	if err := h.LinkSetHardwareAddr(bridge, bridge.Attrs().HardwareAddr); err != nil {
+		return errcode.Errorf(errcode.Kernel, "%s interface %s: set its MAC address: %w", l.Place, l.Name, err)
+	}
 	return nil
 }
 
@@ -176,10 +191,8 @@ func (a *applier) setUp(l *Link) error {
 			return linkError(l, err)
 		}
 	}
-	if l.Master != "" {
-		if err := a.enslave(h, link, l); err != nil {
-			return err
-		}
+	if err := a.join(h, link, l); err != nil {
+		return err
 	}
 	if l.Up && l.Place == Host && link.Attrs().Flags&net.FlagUp == 0 {
 		return h.LinkSetUp(link)
@@ -189,13 +202,16 @@ func (a *applier) setUp(l *Link) error {
 
 func aliasOf(p *Plan) string { return p.Owner.Text(aliasLimit) }
 
-func (a *applier) enslave(h *netlink.Handle, link netlink.Link, l *Link) error {
-	master, _, err := a.link(l.Place, l.Master)
-	if err != nil {
-		return err
-	}
-	if err := h.LinkSetMaster(link, master); err != nil {
-		return err
+// join makes a link a port of its bridge.
+func (a *applier) join(h *netlink.Handle, link netlink.Link, l *Link) error {
+	if l.Master != "" {
+		master, _, err := a.link(l.Place, l.Master)
+		if err != nil {
+			return err
+		}
+		if err := h.LinkSetMaster(link, master); err != nil {
+			return err
+		}
 	}
 	if l.Port.Hairpin {
 		if err := h.LinkSetHairpin(link, true); err != nil {
@@ -324,6 +340,31 @@ func (a *applier) plans(name string) bool {
 		}
 	}
 	return false
+}
+
+// DeleteUnowned removes a veth pair by its end in the sandbox, as another program made it: a pair whose host side carries an owner, and
+// a link of another kind, are left alone. It succeeds if there is none.
+func DeleteUnowned(host, sandbox *Namespace, name string) error {
+	h, err := sandbox.Links()
+	if err != nil {
+		return err
+	}
+	link, err := h.LinkByName(name)
+	if isLinkNotFound(err) || err == nil && link.Type() != kindName(Veth) {
+		return nil
+	}
+	if err != nil {
+		return errcode.Errorf(errcode.Kernel, "sandbox interface %s: %w", name, err)
+	}
+	hostLinks, err := host.Links()
+	if err != nil {
+		return err
+	}
+	peer, err := hostLinks.LinkByIndex(link.Attrs().ParentIndex)
+	if err == nil && peer.Attrs().Alias != "" {
+		return nil
+	}
+	return DeleteLink(sandbox, name)
 }
 
 func isLinkNotFound(err error) bool {

@@ -3,6 +3,7 @@ package netutil
 import (
 	"context"
 	"errors"
+	"net/netip"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -56,4 +57,24 @@ func kernelRoute(r *Route, index int) *netlink.Route {
 		out.Src = r.Source.AsSlice()
 	}
 	return out
+}
+
+// LinkTowards is the name of the link through which the namespace reaches an address; empty if it has no route there.
+func LinkTowards(n *Namespace, dst netip.Addr) (string, error) {
+	h, err := n.Links()
+	if err != nil {
+		return "", err
+	}
+	routes, err := h.RouteGet(dst.AsSlice())
+	if isOneOf(err, unix.ENETUNREACH, unix.EHOSTUNREACH) || err == nil && len(routes) == 0 {
+		return "", nil
+	}
+	if err != nil {
+		return "", errcode.Errorf(errcode.Kernel, "route to %s: %w", dst, err)
+	}
+	link, err := h.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return "", errcode.Errorf(errcode.Kernel, "route to %s: %w", dst, err)
+	}
+	return link.Attrs().Name, nil
 }
