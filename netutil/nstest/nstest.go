@@ -25,19 +25,7 @@ func New(t testing.TB, name string) *NS {
 		t.Skip("network namespaces need root")
 	}
 	n := &NS{t: t, Path: filepath.Join(t.TempDir(), name)}
-	if err := os.WriteFile(n.Path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			done <- err
-			return
-		}
-		done <- unix.Mount("/proc/thread-self/ns/net", n.Path, "", unix.MS_BIND, "")
-	}()
-	if err := <-done; err != nil {
+	if err := Create(n.Path); err != nil {
 		t.Fatalf("make namespace %s: %v", name, err)
 	}
 	t.Cleanup(n.Remove)
@@ -53,24 +41,7 @@ func (n *NS) Remove() {
 }
 
 // Do runs fn on a thread inside the namespace; programs that fn starts run there too.
-func (n *NS) Do(fn func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		fd, err := unix.Open(n.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			done <- err
-			return
-		}
-		defer func() { _ = unix.Close(fd) }()
-		if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
-			done <- err
-			return
-		}
-		done <- fn()
-	}()
-	return <-done
-}
+func (n *NS) Do(fn func() error) error { return Enter(n.Path, fn) }
 
 // Try runs a program inside the namespace and returns what it printed.
 func (n *NS) Try(name string, args ...string) (out string, err error) {
@@ -90,4 +61,42 @@ func (n *NS) Run(name string, args ...string) string {
 		n.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
 	return out
+}
+
+// Create makes a namespace and mounts it at path, outside of tests too. Unmounting the path takes it away.
+func Create(path string) error {
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		return err
+	}
+	return onThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		return unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
+	})
+}
+
+// Enter runs fn on a thread inside the namespace at path. Sockets that fn opens stay in that namespace, whoever uses them later.
+func Enter(path string, fn func() error) error {
+	return onThread(func() error {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = unix.Close(fd) }()
+		if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		return fn()
+	})
+}
+
+// onThread runs fn on a thread of its own, which ends with it: no other work can land on a thread in the wrong namespace.
+func onThread(fn func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked
+		done <- fn()
+	}()
+	return <-done
 }
