@@ -89,4 +89,19 @@ func (t *Tables) Verify(o owner.Owner, entries []Entry) error { return nil }
 func (t *Tables) Delete(o owner.Owner, f Feature) error { return nil }
 
 // GC removes what attachments of the network hold of a feature, but for those that are valid.
-func (t *Tables) GC(network string, f Feature, valid func(owner.Owner) bool) error { return nil }
+func (t *Tables) GC(network string, f Feature, valid func(linkName string) bool) error { return nil }
+
+// Features are the features that the entries belong to, each once.
+func Features(entries []Entry) []Feature {
+	var out []Feature
+next:
+	for _, e := range entries {
+		for _, f := range out {
+			if f == e.feature() {
+				continue next
+			}
+		}
+		out = append(out, e.feature())
+	}
+	return out
+}

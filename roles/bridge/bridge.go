@@ -1,0 +1,106 @@
+// Package bridge is the role that attaches a container to a Linux bridge.
+package bridge
+
+import (
+	"context"
+	"net"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/cnibox/cnibox/netutil"
+	"github.com/cnibox/cnibox/netutil/nft"
+	"github.com/cnibox/cnibox/roles"
+)
+
+type role struct{}
+
+// New is the role.
+func New() roles.Role { return role{} }
+
+// features are what the role puts into the packet filter.
+func features() []nft.Feature { return []nft.Feature{nft.Masquerade, nft.SpoofCheck} }
+
+func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error) {
+	c, err := load(r)
+	if err != nil {
+		return nil, err
+	}
+	res := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
+	var ips []roles.IP
+	if r.IPAM != nil {
+		if ips, err = roles.Addresses(ctx, r, res); err != nil {
+			return nil, err
+		}
+		ips = c.gateways(ips)
+	}
+	if c.IsDefaultGateway {
+		res.Routes = roles.WithDefault(res.Routes, ips)
+	}
+	mac := c.mac
+	if mac == nil {
+		mac = roles.PodMAC(r.Owner, ips)
+	}
+	p, err := c.plan(r.Owner, mac, ips, res.Routes)
+	if err != nil {
+		return nil, err
+	}
+	made, err := netutil.Apply(ctx, p, netutil.Kernel{Host: r.Host, Sandbox: r.Sandbox}, r.Undo)
+	if err != nil {
+		return nil, err
+	}
+	res.Interfaces = interfaces(c, r, made, mac)
+	res.IPs = roles.ResultIPs(ips, len(res.Interfaces)-1)
+	if !c.DNS.IsEmpty() {
+		res.DNS = c.DNS
+	}
+	return roles.Chained(r.Prev, res), nil
+}
+
+func interfaces(c *conf, r *roles.Request, made *netutil.Applied, mac net.HardwareAddr) []*types100.Interface {
+	bridgeMAC, bridgeMTU := made.Link(netutil.Host, c.Bridge)
+	hostMAC, mtu := made.Link(netutil.Host, r.Owner.LinkName())
+	return []*types100.Interface{
+		{Name: c.Bridge, Mac: bridgeMAC.String(), Mtu: bridgeMTU},
+		{Name: r.Owner.LinkName(), Mac: hostMAC.String(), Mtu: mtu},
+		{Name: r.Owner.IfName, Mac: mac.String(), Mtu: mtu, Sandbox: r.NetNS},
+	}
+}
+
+func (role) Check(ctx context.Context, r *roles.Request) error {
+	c, err := load(r)
+	if err != nil {
+		return err
+	}
+	ips, mac, err := roles.Expected(ctx, r)
+	if err != nil {
+		return err
+	}
+	var routes []*types.Route
+	if r.IPAM != nil {
+		routes = r.Prev.Routes
+	}
+	p, err := c.plan(r.Owner, mac, c.gateways(ips), routes)
+	if err != nil {
+		return err
+	}
+	return netutil.Verify(ctx, p, netutil.Kernel{Host: r.Host, Sandbox: r.Sandbox})
+}
+
+func (role) Del(ctx context.Context, r *roles.Request) error {
+	return roles.Detach(ctx, r, features()...)
+}
+
+func (role) GC(ctx context.Context, r *roles.Request, valid []roles.Attachment) error {
+	return roles.Collect(ctx, r, valid, features()...)
+}
+
+func (role) Status(ctx context.Context, r *roles.Request) error {
+	if _, err := load(r); err != nil {
+		return err
+	}
+	if r.IPAM == nil {
+		return nil
+	}
+	return r.IPAM.Status(ctx)
+}

@@ -1,0 +1,160 @@
+package bridge
+
+import (
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/cnibox/cnibox/netutil"
+	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/roles"
+)
+
+// conf is the network configuration of the role; README.md explains the keys.
+type conf struct {
+	Bridge                    string      `json:"bridge"`
+	IsGateway                 bool        `json:"isGateway"`
+	IsDefaultGateway          bool        `json:"isDefaultGateway"`
+	ForceAddress              bool        `json:"forceAddress"`
+	IPMasq                    bool        `json:"ipMasq"`
+	IPMasqBackend             string      `json:"ipMasqBackend"`
+	MTU                       int         `json:"mtu"`
+	HairpinMode               bool        `json:"hairpinMode"`
+	PromiscMode               bool        `json:"promiscMode"`
+	VLAN                      int         `json:"vlan"`
+	VLANTrunk                 []vlanTrunk `json:"vlanTrunk"`
+	PreserveDefaultVLAN       bool        `json:"preserveDefaultVlan"`
+	MACSpoofChk               bool        `json:"macspoofchk"`
+	EnableDAD                 bool        `json:"enabledad"`
+	DisableContainerInterface bool        `json:"disableContainerInterface"`
+	PortIsolation             bool        `json:"portIsolation"`
+	DNS                       types.DNS   `json:"dns"`
+	IPAM                      struct {
+		Type string `json:"type"`
+	} `json:"ipam"`
+	Args struct {
+		CNI struct {
+			MAC string `json:"mac"`
+		} `json:"cni"`
+	} `json:"args"`
+	RuntimeConfig struct {
+		MAC string `json:"mac"`
+	} `json:"runtimeConfig"`
+
+	mac   net.HardwareAddr // who asked for one, by falling precedence: runtimeConfig.mac, args.cni.mac, CNI_ARGS
+	vlans []netutil.VLAN
+}
+
+type vlanTrunk struct {
+	ID    *int `json:"id"`
+	MinID *int `json:"minID"`
+	MaxID *int `json:"maxID"`
+}
+
+const (
+	defaultBridge = "cni0"
+	maxVLAN       = 4094 // IEEE 802.1Q: 4095 is reserved
+)
+
+// load reads and checks the configuration.
+func load(r *roles.Request) (*conf, error) {
+	c := &conf{Bridge: defaultBridge}
+	if err := roles.Decode(r.Conf, c, false); err != nil {
+		return nil, err
+	}
+	if c.Bridge == "" {
+		c.Bridge = defaultBridge
+	}
+	c.IsGateway = c.IsGateway || c.IsDefaultGateway
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if err := c.trunk(); err != nil {
+		return nil, err
+	}
+	return c, c.chooseMAC(r.Args)
+}
+
+func invalid(format string, args ...any) error {
+	return errcode.Errorf(errcode.InvalidConfig, format, args...)
+}
+
+func (c *conf) check() error {
+	if err := roles.CheckLinkName("bridge", c.Bridge); err != nil {
+		return err
+	}
+	if err := roles.CheckMasqueradeBackend(c.IPMasqBackend); err != nil {
+		return err
+	}
+	if err := roles.CheckMTU(c.MTU); err != nil {
+		return err
+	}
+	switch {
+	case c.HairpinMode && c.PromiscMode:
+		return invalid("hairpinMode and promiscMode exclude each other: a bridge that takes all frames in itself would get each twice")
+	case c.VLAN < 0 || c.VLAN > maxVLAN:
+		return invalid("vlan: %d is not within 0 and %d", c.VLAN, maxVLAN)
+	case c.VLAN != 0 && c.IsGateway && len(vlanLinkName(c.Bridge, c.VLAN)) > maxLinkName:
+		return invalid("bridge: the name of the gateway's interface, %s, is longer than %d bytes", vlanLinkName(c.Bridge, c.VLAN), maxLinkName)
+	case c.DisableContainerInterface && c.IPAM.Type != "":
+		return invalid("disableContainerInterface: an interface that stays down can have no addresses, so ipam must be left out")
+	}
+	return nil
+}
+
+// maxLinkName is IFNAMSIZ less the final NUL, in bytes.
+const maxLinkName = 15
+
+func vlanLinkName(bridge string, vlan int) string { return bridge + "." + strconv.Itoa(vlan) }
+
+func (c *conf) trunk() error {
+	for i, t := range c.VLANTrunk {
+		at := "vlanTrunk[" + strconv.Itoa(i) + "]"
+		switch {
+		case t.ID == nil && t.MinID == nil && t.MaxID == nil:
+			return invalid("%s: neither id nor minID and maxID", at)
+		case (t.MinID == nil) != (t.MaxID == nil):
+			return invalid("%s: minID and maxID go together", at)
+		case t.ID != nil && badVLAN(*t.ID):
+			return invalid("%s.id: %d is not within 1 and %d", at, *t.ID, maxVLAN)
+		case t.MinID != nil && (badVLAN(*t.MinID) || badVLAN(*t.MaxID) || *t.MaxID < *t.MinID):
+			return invalid("%s: minID %d to maxID %d is no range within 1 and %d", at, *t.MinID, *t.MaxID, maxVLAN)
+		}
+		if t.ID != nil {
+			c.vlans = append(c.vlans, netutil.VLAN{First: uint16(*t.ID), Last: uint16(*t.ID)})
+		}
+		if t.MinID != nil {
+			c.vlans = append(c.vlans, netutil.VLAN{First: uint16(*t.MinID), Last: uint16(*t.MaxID)})
+		}
+	}
+	if c.VLAN != 0 {
+		c.vlans = append(c.vlans, netutil.VLAN{First: uint16(c.VLAN), Last: uint16(c.VLAN), Access: true})
+	}
+	return nil
+}
+
+func badVLAN(id int) bool { return id < 1 || id > maxVLAN }
+
+func (c *conf) chooseMAC(cniArgs string) error {
+	args, err := roles.ParseArgs(cniArgs)
+	if err != nil {
+		return err
+	}
+	wishes := []struct{ key, value string }{
+		{"runtimeConfig.mac", c.RuntimeConfig.MAC},
+		{"args.cni.mac", c.Args.CNI.MAC},
+		{"CNI_ARGS MAC", args["MAC"]},
+	}
+	for _, w := range wishes {
+		if w.value = strings.TrimSpace(w.value); w.value != "" {
+			c.mac, err = roles.ParseMAC(w.key, w.value)
+			return err
+		}
+	}
+	return nil
+}
+
+// filtersVLANs tells whether the bridge must tell VLANs apart.
+func (c *conf) filtersVLANs() bool { return len(c.vlans) > 0 }

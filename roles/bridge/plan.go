@@ -1,0 +1,105 @@
+package bridge
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/cnibox/cnibox/netutil"
+	"github.com/cnibox/cnibox/netutil/nft"
+	"github.com/cnibox/cnibox/netutil/owner"
+	"github.com/cnibox/cnibox/roles"
+)
+
+// gateways gives each address without a gateway the first of its subnet, if the bridge is to be the gateway.
+func (c *conf) gateways(ips []roles.IP) []roles.IP {
+	for i := range ips {
+		if c.IsGateway && !ips[i].Gateway.IsValid() {
+			ips[i].Gateway = roles.FirstHost(ips[i].Subnet())
+		}
+	}
+	return ips
+}
+
+// plan is the whole kernel state of an attachment.
+func (c *conf) plan(o owner.Owner, mac net.HardwareAddr, ips []roles.IP, routes []*types.Route) (*netutil.Plan, error) {
+	p := &netutil.Plan{Owner: o, Links: c.planLinks(o, mac)}
+	for _, ip := range ips {
+		p.Addrs = append(p.Addrs, netutil.Addr{Place: netutil.Sandbox, Link: o.IfName, Prefix: ip.Prefix, DAD: c.EnableDAD})
+		if c.IPMasq {
+			p.Filter = append(p.Filter, nft.MasqueradeEntry{Addr: ip.Prefix.Addr(), Subnet: ip.Subnet()})
+		}
+	}
+	p.Sysctls = roles.PlanIPv6(o.IfName, ips, c.EnableDAD)
+	if c.IsGateway {
+		c.planGateway(p, ips)
+	}
+	if c.MACSpoofChk {
+		p.Filter = append(p.Filter, nft.SpoofCheckEntry{Port: o.LinkName(), MAC: mac})
+	}
+	var err error
+	p.Routes, err = roles.PlanRoutes(o.IfName, routes, ips)
+	return p, err
+}
+
+func (c *conf) planLinks(o owner.Owner, mac net.HardwareAddr) []netutil.Link {
+	up := !c.DisableContainerInterface
+	links := []netutil.Link{
+		{Name: c.Bridge, Kind: netutil.Bridge, Shared: true, MTU: c.MTU, Up: true, Promisc: c.PromiscMode, VLANs: c.filtersVLANs()},
+		{
+			Name: o.LinkName(), Kind: netutil.Veth, MTU: c.MTU, MAC: o.MAC(), Up: true, Carrier: up, OwnerTag: true,
+			Master: c.Bridge,
+			Port:   netutil.Port{Hairpin: c.HairpinMode, Isolated: c.PortIsolation, VLANs: c.vlans, NoVLAN1: c.dropsDefaultVLAN()},
+			Peer:   &netutil.Link{Place: netutil.Sandbox, Name: o.IfName, MTU: c.MTU, MAC: mac, Up: up},
+		},
+	}
+	if c.VLAN != 0 && c.IsGateway {
+		links = append(links, c.vlanGateway())
+	}
+	return links
+}
+
+func (c *conf) dropsDefaultVLAN() bool { return c.filtersVLANs() && !c.PreserveDefaultVLAN }
+
+// vlanGateway is a pair of which one end is a port in the pods' VLAN, and the other has the gateway's address: the bridge itself
+// stays in the default VLAN.
+func (c *conf) vlanGateway() netutil.Link {
+	name := vlanLinkName(c.Bridge, c.VLAN)
+	port := owner.Owner{ContainerID: c.Bridge, IfName: strconv.Itoa(c.VLAN)}.LinkName()
+	vlan := netutil.VLAN{First: uint16(c.VLAN), Last: uint16(c.VLAN), Access: true}
+	return netutil.Link{
+		Name: name, Kind: netutil.Veth, Shared: true, MTU: c.MTU, Up: true,
+		Peer: &netutil.Link{
+			Name: port, MTU: c.MTU, Up: true, Master: c.Bridge,
+			Port: netutil.Port{VLANs: []netutil.VLAN{vlan}, NoVLAN1: true},
+		},
+	}
+}
+
+// gatewayLink is the link that has the gateway's address.
+func (c *conf) gatewayLink() string {
+	if c.VLAN != 0 {
+		return vlanLinkName(c.Bridge, c.VLAN)
+	}
+	return c.Bridge
+}
+
+func (c *conf) planGateway(p *netutil.Plan, ips []roles.IP) {
+	link := c.gatewayLink()
+	done := map[netip.Prefix]bool{}
+	for _, ip := range ips {
+		addr := netip.PrefixFrom(ip.Gateway, ip.Prefix.Bits())
+		if done[addr] {
+			continue
+		}
+		done[addr] = true
+		if ip.Is6() {
+			enable := []string{"net", "ipv6", "conf", link, "disable_ipv6"}
+			p.Sysctls = append(p.Sysctls, netutil.Sysctl{Path: enable, Value: "0"})
+		}
+		p.Addrs = append(p.Addrs, netutil.Addr{Link: link, Prefix: addr, Shared: true, Exclusive: true, Force: c.ForceAddress})
+	}
+	p.Sysctls = append(p.Sysctls, roles.PlanForwarding(ips)...)
+}

@@ -1,0 +1,279 @@
+package roles
+
+import (
+	"context"
+	"net"
+	"net/netip"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnibox/cnibox/netutil"
+	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/owner"
+)
+
+// This file is what the roles that make an interface in the container share: addresses in, plan entries and a result out.
+
+// IP is an address of a container with its gateway.
+type IP struct {
+	Prefix  netip.Prefix // the address itself, with the length of its subnet
+	Gateway netip.Addr   // the zero Addr: none
+}
+
+// Subnet is the network that the address is in.
+func (ip IP) Subnet() netip.Prefix { return ip.Prefix.Masked() }
+
+// Host is the address alone, as a prefix of full length.
+func (ip IP) Host() netip.Prefix {
+	return netip.PrefixFrom(ip.Prefix.Addr(), ip.Prefix.Addr().BitLen())
+}
+
+// Is6 tells the family.
+func (ip IP) Is6() bool { return ip.Prefix.Addr().Is6() }
+
+// IPsOf reads the addresses of a result, as an ipam plugin gives it.
+func IPsOf(configs []*types100.IPConfig) ([]IP, error) {
+	out := make([]IP, 0, len(configs))
+	for _, c := range configs {
+		if c == nil {
+			return nil, errcode.Errorf(errcode.DelegateFailed, "ips: an entry is null")
+		}
+		p, ok := netutil.Prefix(c.Address)
+		if !ok {
+			return nil, errcode.Errorf(errcode.DelegateFailed, "ips: %q is no address with a prefix length", c.Address.String())
+		}
+		ip := IP{Prefix: p}
+		if c.Gateway != nil {
+			if ip.Gateway, ok = addrOf(c.Gateway); !ok || ip.Gateway.Is4() != p.Addr().Is4() {
+				return nil, errcode.Errorf(errcode.DelegateFailed, "ips: %q is no gateway for %s", c.Gateway.String(), p)
+			}
+		}
+		out = append(out, ip)
+	}
+	return out, nil
+}
+
+func addrOf(ip net.IP) (netip.Addr, bool) {
+	a, ok := netip.AddrFromSlice(ip)
+	return a.Unmap(), ok
+}
+
+// FirstHost is the first address of a subnet that a host may have: what serves as the gateway where nobody named one.
+func FirstHost(subnet netip.Prefix) netip.Addr { return subnet.Masked().Addr().Next() }
+
+// WithDefault makes sure that each family that has an address has a default route, through its first gateway.
+func WithDefault(routes []*types.Route, ips []IP) []*types.Route {
+	done := map[bool]bool{}
+	for _, r := range routes {
+		if ones, _ := r.Dst.Mask.Size(); ones == 0 && r.Table == nil {
+			done[r.Dst.IP.To4() == nil] = true
+		}
+	}
+	for _, ip := range ips {
+		if done[ip.Is6()] || !ip.Gateway.IsValid() {
+			continue
+		}
+		done[ip.Is6()] = true
+		zero := make(net.IP, ip.Prefix.Addr().BitLen()/8)
+		dst := net.IPNet{IP: zero, Mask: net.IPMask(zero)}
+		routes = append(routes, &types.Route{Dst: dst, GW: ip.Gateway.AsSlice()})
+	}
+	return routes
+}
+
+// PlanRoutes turns the routes of a result into those of a plan. A route without a gateway goes through that of the first
+// address of its family; without that, it is directly connected.
+func PlanRoutes(link string, routes []*types.Route, ips []IP) ([]netutil.Route, error) {
+	out := make([]netutil.Route, 0, len(routes))
+	for _, r := range routes {
+		dst, ok := netutil.Prefix(r.Dst)
+		if !ok {
+			return nil, errcode.Errorf(errcode.InvalidConfig, "routes: dst %q is no prefix", r.Dst.String())
+		}
+		planned := netutil.Route{
+			Place: netutil.Sandbox, Link: link, Dst: dst.Masked(),
+			MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: r.Priority,
+		}
+		if r.GW != nil {
+			if planned.Gateway, ok = addrOf(r.GW); !ok || planned.Gateway.Is4() != dst.Addr().Is4() {
+				return nil, errcode.Errorf(errcode.InvalidConfig, "routes: gw %q does not fit dst %s", r.GW.String(), dst)
+			}
+		} else {
+			planned.Gateway = gatewayFor(dst.Addr().Is6(), ips)
+		}
+		if !planned.Gateway.IsValid() {
+			planned.Scope = unix.RT_SCOPE_LINK
+		}
+		if r.Scope != nil {
+			planned.Scope = *r.Scope
+		}
+		if r.Table != nil {
+			planned.Table = *r.Table
+		}
+		out = append(out, planned)
+	}
+	return out, nil
+}
+
+func gatewayFor(is6 bool, ips []IP) netip.Addr {
+	for _, ip := range ips {
+		if ip.Is6() == is6 && ip.Gateway.IsValid() {
+			return ip.Gateway
+		}
+	}
+	return netip.Addr{}
+}
+
+// PlanIPv6 are the sysctls of a container's interface that is to have IPv6 addresses: runtimes like to disable IPv6 in new
+// namespaces, and duplicate address detection keeps the link-local address unusable for a second or two.
+func PlanIPv6(link string, ips []IP, dad bool) []netutil.Sysctl {
+	for _, ip := range ips {
+		if !ip.Is6() {
+			continue
+		}
+		conf := func(key, value string) netutil.Sysctl {
+			return netutil.Sysctl{Place: netutil.Sandbox, Path: []string{"net", "ipv6", "conf", link, key}, Value: value}
+		}
+		out := []netutil.Sysctl{conf("disable_ipv6", "0")}
+		if !dad {
+			out = append(out, conf("accept_dad", "0"))
+		}
+		return out
+	}
+	return nil
+}
+
+// PlanForwarding are the sysctls that let the host route for the families of the addresses.
+func PlanForwarding(ips []IP) []netutil.Sysctl {
+	var v4, v6 bool
+	for _, ip := range ips {
+		v4, v6 = v4 || !ip.Is6(), v6 || ip.Is6()
+	}
+	var out []netutil.Sysctl
+	if v4 {
+		out = append(out, netutil.Sysctl{Path: []string{"net", "ipv4", "ip_forward"}, Value: "1"})
+	}
+	if v6 {
+		out = append(out, netutil.Sysctl{Path: []string{"net", "ipv6", "conf", "all", "forwarding"}, Value: "1"})
+	}
+	return out
+}
+
+// ResultIPs are the addresses as a result shows them, all of the interface with the given index.
+func ResultIPs(ips []IP, index int) []*types100.IPConfig {
+	out := make([]*types100.IPConfig, 0, len(ips))
+	for _, ip := range ips {
+		c := &types100.IPConfig{
+			Interface: types100.Int(index),
+			Address:   net.IPNet{IP: ip.Prefix.Addr().AsSlice(), Mask: net.CIDRMask(ip.Prefix.Bits(), ip.Prefix.Addr().BitLen())},
+		}
+		if ip.Gateway.IsValid() {
+			c.Gateway = ip.Gateway.AsSlice()
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// Chained puts a role's own result behind that of the plugins before it in the list (CNI spec, section 3: a plugin must hand on
+// prevResult). prev may be nil and is not changed.
+func Chained(prev, own *types100.Result) *types100.Result {
+	if prev == nil {
+		return own
+	}
+	out := &types100.Result{CNIVersion: own.CNIVersion, DNS: own.DNS}
+	if own.DNS.IsEmpty() {
+		out.DNS = *prev.DNS.Copy()
+	}
+	for _, i := range prev.Interfaces {
+		out.Interfaces = append(out.Interfaces, i.Copy())
+	}
+	shift := len(out.Interfaces)
+	out.Interfaces = append(out.Interfaces, own.Interfaces...)
+	for _, ip := range prev.IPs {
+		out.IPs = append(out.IPs, ip.Copy())
+	}
+	for _, ip := range own.IPs {
+		moved := ip.Copy()
+		if moved.Interface != nil {
+			*moved.Interface += shift
+		}
+		out.IPs = append(out.IPs, moved)
+	}
+	for _, r := range prev.Routes {
+		out.Routes = append(out.Routes, r.Copy())
+	}
+	out.Routes = append(out.Routes, own.Routes...)
+	return out
+}
+
+// Attached finds the container's interface in a prevResult, and the addresses that it has there. A result of versions before 0.3.0
+// knows no interfaces: then the addresses are all, and the interface has only its name.
+func Attached(r *Request) (*types100.Interface, []IP, error) {
+	index := -1
+	for i, iface := range r.Prev.Interfaces {
+		if iface != nil && iface.Sandbox != "" && iface.Name == r.Owner.IfName {
+			index = i
+		}
+	}
+	if index < 0 && len(r.Prev.Interfaces) > 0 {
+		return nil, nil, errcode.Errorf(errcode.InvalidConfig, "prevResult: no interface %s in a sandbox", r.Owner.IfName)
+	}
+	var configs []*types100.IPConfig
+	for _, ip := range r.Prev.IPs {
+		if ip != nil && (index < 0 || ip.Interface == nil || *ip.Interface == index) {
+			configs = append(configs, ip)
+		}
+	}
+	ips, err := IPsOf(configs)
+	if err != nil {
+		return nil, nil, err
+	}
+	if index < 0 {
+		return &types100.Interface{Name: r.Owner.IfName}, ips, nil
+	}
+	return r.Prev.Interfaces[index], ips, nil
+}
+
+// Addresses asks the ipam plugin for addresses, and takes its routes and name servers over into the result.
+func Addresses(ctx context.Context, r *Request, into *types100.Result) ([]IP, error) {
+	got, err := r.IPAM.Add(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(got.IPs) == 0 {
+		return nil, errcode.Errorf(errcode.DelegateFailed, "ipam.type: the plugin gave no address")
+	}
+	into.DNS, into.Routes = got.DNS, got.Routes
+	return IPsOf(got.IPs)
+}
+
+// PodMAC is the MAC address of a container's interface where nobody asked for one.
+func PodMAC(o owner.Owner, ips []IP) net.HardwareAddr {
+	var first netip.Addr
+	if len(ips) > 0 {
+		first = ips[0].Prefix.Addr()
+	}
+	return o.PodMAC(first)
+}
+
+// Expected is what CHECK starts from: the addresses and the MAC address that ADD, or a plugin after it in the list, left in
+// prevResult. The ipam plugin has been asked to check its part.
+func Expected(ctx context.Context, r *Request) (ips []IP, mac net.HardwareAddr, err error) {
+	if r.IPAM != nil {
+		if err := r.IPAM.Check(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	iface, ips, err := Attached(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	if iface.Mac == "" {
+		return ips, PodMAC(r.Owner, ips), nil
+	}
+	mac, err = ParseMAC("prevResult.interfaces", iface.Mac)
+	return ips, mac, err
+}

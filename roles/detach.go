@@ -1,0 +1,59 @@
+package roles
+
+import (
+	"context"
+	"errors"
+
+	"github.com/cnibox/cnibox/netutil"
+	"github.com/cnibox/cnibox/netutil/nft"
+	"github.com/cnibox/cnibox/netutil/owner"
+)
+
+// Detach is the DEL of a role that attaches a container by a link with a host side: the link first, so that no packet of the
+// container is left when its address is given back, which comes last. It goes on after errors and joins them.
+func Detach(ctx context.Context, r *Request, features ...nft.Feature) error {
+	errs := []error{deleteLink(r)}
+	for _, f := range features {
+		errs = append(errs, r.Host.NFT().Delete(r.Owner, f))
+	}
+	// While the container may still send, its address must not go to another.
+	if err := errors.Join(errs...); err != nil || r.IPAM == nil {
+		return err
+	}
+	return r.IPAM.Del(ctx)
+}
+
+// deleteLink removes the attachment's link by the name that its owner gives the host side. An attachment that the reference plugins
+// made has another name there: it is found by its interface in the sandbox.
+func deleteLink(r *Request) error {
+	if err := netutil.DeleteLink(r.Host, r.Owner.LinkName()); err != nil {
+		return err
+	}
+	if r.Sandbox == nil {
+		return nil
+	}
+	return netutil.DeleteUnowned(r.Host, r.Sandbox, r.Owner.IfName)
+}
+
+// Collect is the GC of such a role. It goes on after errors and joins them.
+func Collect(ctx context.Context, r *Request, valid []Attachment, features ...nft.Feature) error {
+	isValid := LinkNames(r.Owner.Network, valid)
+	errs := []error{netutil.CollectLinks(r.Host, r.Owner.Network, isValid)}
+	for _, f := range features {
+		errs = append(errs, r.Host.NFT().GC(r.Owner.Network, f, isValid))
+	}
+	if r.IPAM != nil {
+		errs = append(errs, r.IPAM.GC(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// LinkNames tells whether a host side link's name, under which the packet filter too keeps what is an attachment's, belongs to one of
+// the network's valid attachments.
+func LinkNames(network string, valid []Attachment) func(linkName string) bool {
+	names := make(map[string]bool, len(valid))
+	for _, v := range valid {
+		names[owner.Owner{Network: network, ContainerID: v.ContainerID, IfName: v.IfName}.LinkName()] = true
+	}
+	return func(linkName string) bool { return names[linkName] }
+}

@@ -1,0 +1,54 @@
+package roles
+
+import (
+	"bytes"
+	"net"
+
+	"github.com/cnibox/cnibox/netutil/errcode"
+)
+
+// This file checks keys that several roles share.
+
+// CheckMTU checks the key mtu, in bytes; 0 stands for the kernel's default.
+func CheckMTU(mtu int) error {
+	const (
+		least = 68 // RFC 791: what every link must carry
+		most  = 65535
+	)
+	if mtu != 0 && (mtu < least || mtu > most) {
+		return errcode.Errorf(errcode.InvalidConfig, "mtu: %d is not within %d and %d", mtu, least, most)
+	}
+	return nil
+}
+
+// CheckLinkName checks the name of an interface that a key of the configuration holds (linux/net/core/dev.c, dev_valid_name).
+func CheckLinkName(key, name string) error {
+	const longest = 15 // IFNAMSIZ less the final NUL, in bytes
+	if name == "" || len(name) > longest || name == "." || name == ".." {
+		return errcode.Errorf(errcode.InvalidConfig, "%s: %q is no interface name of 1 to %d bytes", key, name, longest)
+	}
+	for _, c := range []byte(name) {
+		if c == '/' || c == ':' || c == '%' || c <= ' ' || c == 0x7f {
+			return errcode.Errorf(errcode.InvalidConfig, "%s: %q has a character that no interface name may have", key, name)
+		}
+	}
+	return nil
+}
+
+// CheckMasqueradeBackend checks the key ipMasqBackend. The reference's values are both accepted; what is written is nftables, always.
+func CheckMasqueradeBackend(value string) error {
+	switch value {
+	case "", "iptables", "nftables":
+		return nil
+	}
+	return errcode.Errorf(errcode.InvalidConfig, "ipMasqBackend: %q is neither iptables nor nftables", value)
+}
+
+// ParseMAC reads a MAC address that the key (named in the error) holds: 6 bytes, unicast, not all zero.
+func ParseMAC(key, value string) (net.HardwareAddr, error) {
+	mac, err := net.ParseMAC(value)
+	if err != nil || len(mac) != 6 || mac[0]&1 != 0 || bytes.Equal(mac, make([]byte, 6)) {
+		return nil, errcode.Errorf(errcode.InvalidConfig, "%s: %q is no unicast MAC address of 6 bytes", key, value)
+	}
+	return mac, nil
+}

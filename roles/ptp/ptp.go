@@ -1,0 +1,80 @@
+// Package ptp is the role that connects a container to the host by a routed veth pair, without a bridge.
+package ptp
+
+import (
+	"context"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/cnibox/cnibox/netutil"
+	"github.com/cnibox/cnibox/netutil/nft"
+	"github.com/cnibox/cnibox/roles"
+)
+
+type role struct{}
+
+// New is the role.
+func New() roles.Role { return role{} }
+
+func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error) {
+	c, err := load(r)
+	if err != nil {
+		return nil, err
+	}
+	res := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
+	ips, err := roles.Addresses(ctx, r, res)
+	if err != nil {
+		return nil, err
+	}
+	ips = gateways(ips)
+	mac := roles.PodMAC(r.Owner, ips)
+	p, err := c.plan(r.Owner, mac, ips, res.Routes)
+	if err != nil {
+		return nil, err
+	}
+	made, err := netutil.Apply(ctx, p, netutil.Kernel{Host: r.Host, Sandbox: r.Sandbox}, r.Undo)
+	if err != nil {
+		return nil, err
+	}
+	hostMAC, mtu := made.Link(netutil.Host, r.Owner.LinkName())
+	res.Interfaces = []*types100.Interface{
+		{Name: r.Owner.LinkName(), Mac: hostMAC.String(), Mtu: mtu},
+		{Name: r.Owner.IfName, Mac: mac.String(), Mtu: mtu, Sandbox: r.NetNS},
+	}
+	res.IPs = roles.ResultIPs(ips, len(res.Interfaces)-1)
+	if !c.DNS.IsEmpty() {
+		res.DNS = c.DNS
+	}
+	return roles.Chained(r.Prev, res), nil
+}
+
+func (role) Check(ctx context.Context, r *roles.Request) error {
+	c, err := load(r)
+	if err != nil {
+		return err
+	}
+	ips, mac, err := roles.Expected(ctx, r)
+	if err != nil {
+		return err
+	}
+	p, err := c.plan(r.Owner, mac, gateways(ips), r.Prev.Routes)
+	if err != nil {
+		return err
+	}
+	return netutil.Verify(ctx, p, netutil.Kernel{Host: r.Host, Sandbox: r.Sandbox})
+}
+
+func (role) Del(ctx context.Context, r *roles.Request) error {
+	return roles.Detach(ctx, r, nft.Masquerade)
+}
+
+func (role) GC(ctx context.Context, r *roles.Request, valid []roles.Attachment) error {
+	return roles.Collect(ctx, r, valid, nft.Masquerade)
+}
+
+func (role) Status(ctx context.Context, r *roles.Request) error {
+	if _, err := load(r); err != nil {
+		return err
+	}
+	return r.IPAM.Status(ctx)
+}
