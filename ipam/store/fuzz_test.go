@@ -72,7 +72,7 @@ func FuzzIndex(f *testing.F) {
 		if x == nil {
 			return
 		}
-		if again := append(x.header(), x.recs...); string(again) != string(data) {
+		if again := append(x.header(), x.recs...); string(again) != string(data[:len(again)]) {
 			t.Fatalf("read %x, would write %x", data, again)
 		}
 		_, _ = x.next(pool("10.0.0.1", "10.0.0.9"), addr("10.0.0.3"))

@@ -83,6 +83,9 @@ func TestChangesShow(t *testing.T) {
 				return err
 			}
 			x := parseIndex(data)
+			if boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil && string(x.sign.boot[:36]) != string(boot[:36]) {
+				return fmt.Errorf("index is of boot %q", x.sign.boot)
+			}
 			x.sign.boot[3] ^= 1
 			return os.WriteFile(path, append(x.header(), x.recs...), 0o600)
 		},
@@ -164,6 +167,60 @@ func TestDamagedIndex(t *testing.T) {
 		}
 		if parseIndex(slices.Clone(data[:i])) != nil {
 			t.Errorf("%d bytes are enough", i)
+		}
+	}
+}
+
+// A program that truncates the file while it is mapped must not end us.
+func TestIndexTruncatedInUse(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "index")
+	var x index
+	for i := range 1000 {
+		x.set(key{0, uint64(i)}, ownerOf("a"))
+	}
+	write(t, path, append(x.header(), x.recs...))
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	data := mapIndex(f)
+	defer func() { _ = unix.Munmap(data) }()
+	if parseIndex(data) == nil {
+		t.Fatal("not read")
+	}
+	if err := os.Truncate(path, headerSize); err != nil {
+		t.Fatal(err)
+	}
+	if x := parseIndex(data); x != nil {
+		t.Error("read what is not there")
+	}
+}
+
+// An index outgrows its file, again and again.
+func TestIndexGrows(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	err := s.locked(true, func(t2 *txn) error {
+		t2.index.set(keyOf(addr("fd00::1")), ownerOf("a"))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 9 {
+		err := s.locked(false, func(t2 *txn) error {
+			if t2.remade || t2.index.len() != 1+n*1000 {
+				t.Fatalf("%d: remade %v, %d records", n, t2.remade, t2.index.len())
+			}
+			for i := range 1000 {
+				t2.index.set(key{uint64(i), uint64(n)}, ownerOf("b"))
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -72,42 +73,52 @@ func (t *txn) load() error {
 		return t.rebuild()
 	}
 	t.file = f
-	if t.index = readIndex(f); t.index == nil || t.index.sign != sign {
+	t.mapped = mapIndex(f)
+	if t.index = parseIndex(t.mapped); t.index == nil || t.index.sign != sign {
 		return t.rebuild()
 	}
 	return nil
 }
 
-// readIndex is nil if the file is no sound index.
-func readIndex(f *os.File) *index {
+// mapIndex is the file in memory; nil if it cannot be an index. What is written to the memory does not reach the file.
+// Mapping costs 0.05 ms for 60,000 records, and reading 0.7 ms, nearly all for fresh memory. Where the filesystem cannot map,
+// the index is made anew each time.
+func mapIndex(f *os.File) []byte {
 	st, err := f.Stat()
 	if err != nil || !st.Mode().IsRegular() || st.Size() < headerSize || st.Size() > maxIndex {
 		return nil
 	}
-	data := make([]byte, st.Size(), st.Size()+4*recordSize) // room for what an ADD adds
-	if _, err := io.ReadFull(f, data); err != nil {
+	data, err := unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
+	if err != nil {
 		return nil
 	}
-	return parseIndex(data)
+	return data
 }
 
-// parseIndex is nil if data is no sound index. It keeps data.
-func parseIndex(data []byte) *index {
-	if len(data) < headerSize || (len(data)-headerSize)%recordSize != 0 {
+// parseIndex is nil if data is no sound index. It keeps data. Bytes behind the records are room to grow.
+func parseIndex(data []byte) (x *index) {
+	defer func(before bool) {
+		debug.SetPanicOnFault(before)
+		if recover() != nil {
+			x = nil
+		}
+	}(debug.SetPanicOnFault(true)) // a mapped file that is truncated, or whose disk fails, faults when it is read
+	if len(data) < headerSize {
 		return nil
 	}
 	head, recs := data[:headerSize], data[headerSize:]
 	u64 := binary.BigEndian.Uint64
+	n := u64(head[16:])
 	sound := string(head[:8]) == indexMagic &&
 		binary.BigEndian.Uint32(head[8:]) == indexVersion &&
 		binary.BigEndian.Uint32(head[12:]) == recordSize &&
-		u64(head[16:]) == uint64(len(recs)/recordSize) &&
-		u64(head[24:]) <= u64(head[16:]) &&
+		n <= uint64(len(recs)/recordSize) &&
+		u64(head[24:]) <= n &&
 		u64(head[112:]) == headerSum(head)
 	if !sound {
 		return nil
 	}
-	x := &index{recs: recs, used: int(u64(head[24:])), sum: u64(head[32:])}
+	x = &index{recs: recs[:n*recordSize], used: int(u64(head[24:])), sum: u64(head[32:])}
 	x.sign = signature{mtime: int64(u64(head[40:])), ctime: int64(u64(head[48:])), inode: u64(head[56:]), device: u64(head[64:])}
 	copy(x.sign.boot[:], head[72:])
 	if sum, ordered := x.check(); sum != x.sum || !ordered {
@@ -156,6 +167,9 @@ func (t *txn) save() {
 	if _, err := t.file.WriteAt(x.recs[x.from:x.to], int64(headerSize+x.from)); err != nil {
 		return
 	}
+	if headerSize+len(x.recs) > len(t.mapped) && t.file.Truncate(roomFor(len(x.recs))) != nil {
+		return
+	}
 	if t.at("signature") != nil {
 		return
 	}
@@ -164,6 +178,13 @@ func (t *txn) save() {
 		return
 	}
 	_, _ = t.file.WriteAt(x.header(), 0)
+}
+
+// roomFor is the size of a file for that many bytes of records: there is always room for more, as a record that goes beyond
+// what is mapped costs a copy of all of them.
+func roomFor(recs int) int64 {
+	const step = 1 << 16
+	return int64((headerSize+recs)/step+1) * step
 }
 
 // saveWhole replaces the index's file.
@@ -184,6 +205,9 @@ func (t *txn) saveWhole() error {
 	temp := t.indexPath() + ".new"
 	_ = os.Remove(temp)
 	err := os.WriteFile(temp, append(t.index.header(), t.index.recs...), 0o600)
+	if err == nil {
+		err = os.Truncate(temp, roomFor(len(t.index.recs)))
+	}
 	if err == nil {
 		err = t.at("replace")
 	}

@@ -24,6 +24,7 @@ type txn struct {
 	folder *os.File // the network's folder
 	index  *index
 	file   *os.File // the index's file, nil if there is none
+	mapped []byte   // that file in memory, nil if it is no index
 	remade bool     // the index was made anew and must be written as a whole
 	boot   [bootIDSize]byte
 }
@@ -82,6 +83,10 @@ func (s *Store) tryBegin() (t *txn, err error) {
 
 // end unlocks.
 func (t *txn) end() {
+	if t.mapped != nil {
+		t.index = nil // which may lie there
+		_ = unix.Munmap(t.mapped)
+	}
 	if t.file != nil {
 		_ = t.file.Close()
 	}

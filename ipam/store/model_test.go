@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -306,7 +307,11 @@ func (p *player) sound() {
 			return nil
 		}
 		defer func() { _ = f.Close() }()
-		x := readIndex(f)
+		data, err := io.ReadAll(f)
+		if err != nil {
+			return err
+		}
+		x := parseIndex(data)
 		sign, err := t.signed()
 		if x == nil || x.sign != sign {
 			return err
