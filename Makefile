@@ -21,13 +21,15 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Static and reproducible: no cgo, no paths, no build ID, no PIE (which starts slower). Only the version differs between two commits.
+# Without inlining outside the Go runtime it is a tenth smaller, and starts as fast.
 .PHONY: build
 build: ## build bin/cnibox: static, trimmed, reproducible
-	CGO_ENABLED=0 go build -buildmode=exe -trimpath \
+	CGO_ENABLED=0 go build -buildmode=exe -trimpath -gcflags=all=-l -gcflags=runtime= \
 		-ldflags '-s -w -buildid= -X main.version=$(VERSION)' -o $(BIN) .
 
 .PHONY: demo
-demo: ## run a pod network for real, in namespaces of its own, and show each step
+demo: build ## run a pod network for real, in namespaces of its own, and show each step
+	@scripts/test-deps iproute2 nftables
 	@go run ./scripts/demo
 
 .PHONY: test
@@ -37,6 +39,7 @@ test: $(TOOLS)/gotestsum ## run all tests, those in network namespaces too (root
 
 .PHONY: race
 race: $(TOOLS)/gotestsum
+	@scripts/test-deps
 	@scripts/test-deps gcc libc6-dev
 	@scripts/test -race
 
