@@ -211,3 +211,21 @@ func (a *applier) waitDAD(ctx context.Context, ad *Addr) error {
 		return false, errcode.Errorf(errcode.Kernel, "address %s is gone from %s", ad.Prefix, ad.Link)
 	})
 }
+
+// Addrs are the addresses of a link, both families, without link-local ones of IPv6.
+func Addrs(n *Namespace, link string) ([]netip.Prefix, error) {
+	h, err := n.Links()
+	if err != nil {
+		return nil, err
+	}
+	l, err := h.LinkByName(link)
+	if err != nil {
+		return nil, errcode.Errorf(errcode.Kernel, "interface %s: %w", link, err)
+	}
+	v4, err := listAddrs(h, l, netip.IPv4Unspecified())
+	if err != nil {
+		return nil, err
+	}
+	v6, err := listAddrs(h, l, netip.IPv6Unspecified())
+	return append(v4, v6...), err
+}

@@ -371,3 +371,22 @@ func isLinkNotFound(err error) bool {
 	var missing netlink.LinkNotFoundError
 	return errors.As(err, &missing)
 }
+
+// SetDown takes a link down. It succeeds if there is none.
+func SetDown(n *Namespace, name string) error {
+	h, err := n.Links()
+	if err != nil {
+		return err
+	}
+	link, err := h.LinkByName(name)
+	if isLinkNotFound(err) {
+		return nil
+	}
+	if err == nil {
+		err = h.LinkSetDown(link)
+	}
+	if err != nil {
+		return errcode.Errorf(errcode.Kernel, "take down interface %s: %w", name, err)
+	}
+	return nil
+}

@@ -11,8 +11,8 @@ import (
 
 // Attachment is a container ID and an interface name (CNI spec, "Attachment").
 type Attachment struct {
-	ContainerID string
-	IfName      string
+	ContainerID string `json:"containerID"`
+	IfName      string `json:"ifname"`
 }
 
 // Request is one call of a role, checked and decoded by the runner.

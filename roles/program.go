@@ -1,0 +1,92 @@
+package roles
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/cnibox/cnibox/netutil/errcode"
+)
+
+// program is a delegate that is a foreign executable. The CNI library's invoke package does the same, but brings a tracing library
+// along: 1.8 MB, and a fifth of the time that a start takes.
+type program struct {
+	path    string
+	kind    string
+	request *Request
+	stderr  io.Writer
+}
+
+func (p *program) Add(ctx context.Context) (*types100.Result, error) {
+	undoAdd(p.request, p)
+	out, err := p.run(ctx, verbAdd)
+	if err != nil {
+		return nil, err
+	}
+	res, err := parseResult(p.request.CNIVersion, out)
+	if err != nil {
+		return nil, errcode.Errorf(errcode.DelegateFailed, "ipam.type %s: its result: %v", p.kind, err)
+	}
+	return res, nil
+}
+
+func (p *program) Check(ctx context.Context) error  { return p.only(ctx, verbCheck) }
+func (p *program) Del(ctx context.Context) error    { return p.only(ctx, verbDel) }
+func (p *program) GC(ctx context.Context) error     { return p.only(ctx, verbGC) }
+func (p *program) Status(ctx context.Context) error { return p.only(ctx, verbStatus) }
+
+func (p *program) only(ctx context.Context, verb string) error {
+	_, err := p.run(ctx, verb)
+	return err
+}
+
+// run starts the program with the request's own environment and configuration, and the verb. The file descriptors that this process has
+// open are closed in the child.
+func (p *program) run(ctx context.Context, verb string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, p.path)
+	cmd.Env = p.environ(verb)
+	cmd.Stdin = bytes.NewReader(p.request.Conf)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, p.stderr
+	err := cmd.Run()
+	if err == nil {
+		return out.Bytes(), nil
+	}
+	var said struct {
+		Code    uint   `json:"code"`
+		Msg     string `json:"msg"`
+		Details string `json:"details"`
+	}
+	if json.Unmarshal(out.Bytes(), &said) != nil || said.Msg == "" && said.Code == 0 {
+		return nil, errcode.Errorf(errcode.DelegateFailed, "ipam.type %s: %s: %w; it said %q", p.kind, verb, err, firstLine(out.String()))
+	}
+	if said.Details != "" {
+		said.Msg += "; " + said.Details
+	}
+	return nil, errcode.Errorf(said.Code, "ipam.type %s: %s", p.kind, said.Msg)
+}
+
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
+	const enough = 200
+	return s[:min(len(s), enough)]
+}
+
+// environ is this process's environment with the variables of the call. Later values win (exec.Cmd, Env).
+func (p *program) environ(verb string) []string {
+	r := p.request
+	return append(os.Environ(),
+		"CNI_COMMAND="+verb,
+		"CNI_CONTAINERID="+r.Owner.ContainerID,
+		"CNI_NETNS="+r.NetNS,
+		"CNI_IFNAME="+r.Owner.IfName,
+		"CNI_ARGS="+r.Args,
+		"CNI_PATH="+r.Path,
+	)
+}
