@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	farm := filepath.Join(t.TempDir(), "bin")
+	for _, tt := range []struct {
+		args   string
+		exit   int
+		stdout string // part of it
+		stderr string // part of it; empty: nothing at all
+	}{
+		{"", exitOK, "COMMANDS:", ""},
+		{"--help", exitOK, "install ", ""},
+		{"install --help", exitOK, "--force", ""},
+		{"version", exitOK, "CNI 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0\n", ""},
+		{"--version", exitOK, version, ""},
+		{"roles", exitOK, "bridge", ""},
+		{"uninstall --dir " + farm, exitOK, "nothing of cnibox in " + farm, ""},
+		{"nonsense", exitUsage, "", `unknown command or plugin "nonsense"`},
+		{"--nonsense", exitUsage, "", "nonsense"},
+		{"install --nonsense", exitUsage, "", "nonsense"},
+		{"install /opt/cni/bin", exitUsage, "", "install takes no arguments: /opt/cni/bin"},
+		{"install --dir " + farm + " --role bridge --role nonsense", exitUsage, "", "--role nonsense: no such plugin"},
+		{"install --dir=", exitUsage, "", "--dir is empty"},
+		{"roles --output xml", exitUsage, "", "--output xml: want text or json"},
+		{"install --dir /dev/null", exitFailure, "", "/dev/null"},
+	} {
+		t.Run("cnibox "+tt.args, func(t *testing.T) {
+			t.Parallel()
+			var stdout, stderr bytes.Buffer
+			args := append([]string{"cnibox"}, strings.Fields(tt.args)...)
+			if exit := runCommand(args, &stdout, &stderr); exit != tt.exit {
+				t.Errorf("exit %d, want %d", exit, tt.exit)
+			}
+			if tt.exit != exitOK && stdout.Len() > 0 {
+				t.Errorf("a failure printed to stdout: %s", &stdout)
+			}
+			if !strings.Contains(stdout.String(), tt.stdout) {
+				t.Errorf("stdout %q, want %q in it", &stdout, tt.stdout)
+			}
+			if tt.stderr == "" && stderr.Len() > 0 || !strings.Contains(stderr.String(), tt.stderr) {
+				t.Errorf("stderr %q, want %q in it", &stderr, tt.stderr)
+			}
+		})
+	}
+}
+
+func TestVersionJSON(t *testing.T) {
+	t.Parallel()
+	var v versionInfo
+	commandJSON(t, &v, "version", "--output", "json")
+	if v.Version != version || !strings.HasPrefix(v.Go, "go1.") || !strings.HasPrefix(v.Platform, "linux/") ||
+		strings.Join(v.CNIVersions, " ") != "0.1.0 0.2.0 0.3.0 0.3.1 0.4.0 1.0.0 1.1.0" {
+		t.Errorf("got %+v", v)
+	}
+}
+
+// The list tells of every role there is, and of no other.
+func TestRolesJSON(t *testing.T) {
+	t.Parallel()
+	var infos []roleInfo
+	commandJSON(t, &infos, "roles", "-o", "json")
+	table := roleTable()
+	var last string
+	for _, info := range infos {
+		if _, ok := table[info.Name]; !ok {
+			t.Errorf("%s is told of, but is no role", info.Name)
+		}
+		delete(table, info.Name)
+		if info.Kind != "main" && info.Kind != "meta" && info.Kind != "ipam" {
+			t.Errorf("%s: kind %q", info.Name, info.Kind)
+		}
+		if info.Summary == "" || len(info.CNIVersions) == 0 {
+			t.Errorf("%+v: something is empty", info)
+		}
+		if info.Name <= last {
+			t.Errorf("%s stands behind %s", info.Name, last)
+		}
+		last = info.Name
+	}
+	for name := range table {
+		t.Errorf("role %s is not told of", name)
+	}
+}
+
+func commandJSON(t *testing.T, into any, args ...string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	if exit := runCommand(append([]string{"cnibox"}, args...), &stdout, &stderr); exit != exitOK {
+		t.Fatalf("exit %d: %s", exit, &stderr)
+	}
+	if err := json.Unmarshal(stdout.Bytes(), into); err != nil {
+		t.Fatalf("%v in %s", err, &stdout)
+	}
+}
