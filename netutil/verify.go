@@ -175,9 +175,8 @@ func (v *verifier) route(r *Route) error {
 		table = unix.RT_TABLE_MAIN
 	}
 	filter := &netlink.Route{LinkIndex: want.LinkIndex, Dst: want.Dst, Table: table}
-	list, err := Dump("routes", func() ([]netlink.Route, error) {
-		return h.RouteListFiltered(family(r.Dst.Addr()), filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
-	})
+	const mask = netlink.RT_FILTER_OIF | netlink.RT_FILTER_DST | netlink.RT_FILTER_TABLE
+	list, err := Dump("routes", func() ([]netlink.Route, error) { return h.RouteListFiltered(family(r.Dst.Addr()), filter, mask) })
 	if err != nil {
 		return err
 	}
