@@ -1,0 +1,48 @@
+package hostlocal
+
+import (
+	"io"
+	"os"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/cnibox/cnibox/netutil/errcode"
+)
+
+// maxResolvConf bounds what is read of a resolv.conf, in bytes.
+const maxResolvConf = 1 << 20
+
+// readResolvConf reads a file as resolv.conf(5) describes it. Several lines of a kind add up, but for the domain.
+func readResolvConf(path string) (dns types.DNS, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return dns, errcode.Errorf(errcode.InvalidConfig, "ipam.resolvConf: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	text, err := io.ReadAll(io.LimitReader(f, maxResolvConf))
+	if err != nil {
+		return dns, errcode.Errorf(errcode.InvalidConfig, "ipam.resolvConf: %w", err)
+	}
+	return parseResolvConf(string(text)), nil
+}
+
+func parseResolvConf(text string) (dns types.DNS) {
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		switch fields[0] { // a comment's first word is none of these
+		case "nameserver":
+			dns.Nameservers = append(dns.Nameservers, fields[1])
+		case "domain":
+			dns.Domain = fields[1]
+		case "search":
+			dns.Search = append(dns.Search, fields[1:]...)
+		case "options":
+			dns.Options = append(dns.Options, fields[1:]...)
+		}
+	}
+	return dns
+}
