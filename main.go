@@ -50,7 +50,8 @@ func dispatch(args []string) int {
 
 func plugin(name string, table roles.Table) int {
 	// A runtime that goes away must not keep an ADD from being undone: a lost reader is an error like others, and so is a signal.
-	signal.Ignore(syscall.SIGPIPE)
+	// SIGPIPE is taken rather than ignored, since a delegate would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	return roles.Run(ctx, roles.Exchange{Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}, name, table)

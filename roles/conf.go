@@ -3,6 +3,7 @@ package roles
 import (
 	"encoding/json"
 	"errors"
+	"reflect"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
 )
@@ -13,37 +14,47 @@ import (
 // What is not JSON is an error with code errcode.DecodingFailure, a key of the wrong type one with errcode.InvalidConfig that names the
 // key. DEL and GC read leniently: then a key of the wrong type keeps its default, for they must work with a configuration that ADD refused.
 func Decode(conf []byte, into any, lenient bool) error {
-	err := json.Unmarshal(conf, into)
+	return decode("the network configuration", conf, into, lenient)
+}
+
+// decode is Decode for any JSON text; what names the text as a whole in errors.
+func decode(what string, text []byte, into any, lenient bool) error {
+	err := json.Unmarshal(text, into)
 	if err == nil {
 		return nil
 	}
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
-		return errcode.Errorf(errcode.DecodingFailure, "the network configuration is not JSON: %w (at byte %d)", err, syntax.Offset)
+		return errcode.Errorf(errcode.DecodingFailure, "%s is not JSON: %w (at byte %d)", what, err, syntax.Offset)
 	}
 	if lenient {
 		return nil
 	}
 	var kind *json.UnmarshalTypeError
-	if errors.As(err, &kind) && kind.Field != "" {
-		return errcode.Errorf(errcode.InvalidConfig, "%s: it is a JSON %s, where a %s belongs", kind.Field, kind.Value, wanted(kind))
+	switch {
+	case !errors.As(err, &kind):
+		return errcode.Errorf(errcode.InvalidConfig, "%s: %w", what, err)
+	case kind.Field == "":
+		return errcode.Errorf(errcode.InvalidConfig, "%s is a JSON %s, where %s belongs", what, kind.Value, wanted(kind.Type.Kind()))
 	}
-	return errcode.Errorf(errcode.InvalidConfig, "the network configuration: %w", err)
+	return errcode.Errorf(errcode.InvalidConfig, "%s: it is a JSON %s, where %s belongs", kind.Field, kind.Value, wanted(kind.Type.Kind()))
 }
 
-// wanted names a Go type as somebody who writes JSON knows it.
-func wanted(e *json.UnmarshalTypeError) string {
-	switch e.Type.Kind().String() {
-	case "bool":
-		return "boolean"
-	case "string":
-		return "string"
-	case "slice", "array":
-		return "list"
-	case "struct", "map":
-		return "object"
-	case "int", "int8", "int16", "int32", "int64", "uint", "uint8", "uint16", "uint32", "uint64":
-		return "whole number"
+// wanted names a Go kind as somebody who writes JSON knows it.
+func wanted(kind reflect.Kind) string {
+	switch kind {
+	case reflect.Bool:
+		return "a boolean"
+	case reflect.String:
+		return "a string"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return "a whole number"
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return "a whole number from 0"
 	}
-	return e.Type.String()
+	return "a " + kind.String()
 }

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
+	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
@@ -38,13 +40,26 @@ func (p *program) Add(ctx context.Context) (*types100.Result, error) {
 
 func (p *program) Check(ctx context.Context) error  { return p.only(ctx, verbCheck) }
 func (p *program) Del(ctx context.Context) error    { return p.only(ctx, verbDel) }
-func (p *program) GC(ctx context.Context) error     { return p.only(ctx, verbGC) }
-func (p *program) Status(ctx context.Context) error { return p.only(ctx, verbStatus) }
+func (p *program) GC(ctx context.Context) error     { return p.younger(ctx, verbGC) }
+func (p *program) Status(ctx context.Context) error { return p.younger(ctx, verbStatus) }
 
 func (p *program) only(ctx context.Context, verb string) error {
 	_, err := p.run(ctx, verb)
 	return err
 }
+
+// younger is for the verbs that came with version 1.1.0. A plugin that does not know them says that CNI_COMMAND is wrong: it has nothing to
+// collect and no status to tell, which is no failure of the role that asks.
+func (p *program) younger(ctx context.Context, verb string) error {
+	err := p.only(ctx, verb)
+	if err != nil && errcode.Of(err) == errcode.InvalidEnvironment {
+		return nil
+	}
+	return err
+}
+
+// lingering is how long a program's streams are read after it has ended or been killed: one that it started may hold them open for good.
+const lingering = 2 * time.Second
 
 // run starts the program with the request's own environment and configuration, and the verb. The file descriptors that this process has
 // open are closed in the child.
@@ -52,24 +67,33 @@ func (p *program) run(ctx context.Context, verb string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, p.path)
 	cmd.Env = p.environ(verb)
 	cmd.Stdin = bytes.NewReader(p.request.Conf)
+	cmd.WaitDelay = lingering
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, p.stderr
 	err := cmd.Run()
-	if err == nil {
+	switch {
+	case err == nil, errors.Is(err, exec.ErrWaitDelay): // the program itself has succeeded
 		return out.Bytes(), nil
+	case ctx.Err() != nil:
+		return nil, errcode.Errorf(errcode.TryAgainLater, "ipam.type %s: %s: interrupted: %w", p.kind, verb, context.Cause(ctx))
 	}
+	return nil, p.failure(verb, err, out.Bytes())
+}
+
+// failure is the error that the program answered (CNI spec, section 5, "Error"), with its own code, or that it answered none.
+func (p *program) failure(verb string, err error, answer []byte) error {
 	var said struct {
 		Code    uint   `json:"code"`
 		Msg     string `json:"msg"`
 		Details string `json:"details"`
 	}
-	if json.Unmarshal(out.Bytes(), &said) != nil || said.Msg == "" && said.Code == 0 {
-		return nil, errcode.Errorf(errcode.DelegateFailed, "ipam.type %s: %s: %w; it said %q", p.kind, verb, err, firstLine(out.String()))
+	if json.Unmarshal(answer, &said) != nil || said.Code == 0 {
+		return errcode.Errorf(errcode.DelegateFailed, "ipam.type %s: %s: %w; it said %q", p.kind, verb, err, firstLine(string(answer)))
 	}
 	if said.Details != "" {
 		said.Msg += "; " + said.Details
 	}
-	return nil, errcode.Errorf(said.Code, "ipam.type %s: %s", p.kind, said.Msg)
+	return errcode.Errorf(said.Code, "ipam.type %s: %s", p.kind, said.Msg)
 }
 
 func firstLine(s string) string {

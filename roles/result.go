@@ -33,7 +33,7 @@ func parseResult(version string, raw []byte) (*types100.Result, error) {
 		IPs        []*json.RawMessage `json:"ips"`
 		Routes     []*json.RawMessage `json:"routes"`
 	}
-	if err := Decode(raw, &shape, false); err != nil {
+	if err := decode("it", raw, &shape, false); err != nil {
 		return nil, err
 	}
 	for key, list := range map[string][]*json.RawMessage{"interfaces": shape.Interfaces, "ips": shape.IPs, "routes": shape.Routes} {
@@ -70,7 +70,7 @@ func parseResult(version string, raw []byte) (*types100.Result, error) {
 
 func withVersion(raw []byte, version string) ([]byte, error) {
 	var keys map[string]json.RawMessage
-	if err := Decode(raw, &keys, false); err != nil {
+	if err := decode("it", raw, &keys, false); err != nil {
 		return nil, err
 	}
 	if keys == nil {

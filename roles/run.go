@@ -35,7 +35,7 @@ func Run(ctx context.Context, x Exchange, name string, table Table) int {
 		return 0
 	}
 	if err == nil {
-		err = run.answer(ctx, env)
+		err = run.guard(func() error { return run.answer(ctx, env) })
 	}
 	if err != nil {
 		run.printError(err)
@@ -58,9 +58,9 @@ type common struct {
 	IPAM       struct {
 		Type string `json:"type"`
 	} `json:"ipam"`
-	PrevResult json.RawMessage  `json:"prevResult"`
-	Valid      *json.RawMessage `json:"cni.dev/valid-attachments"`
-	ValidOld   *json.RawMessage `json:"cni.dev/attachments"` // the key's name in an early text of the specification
+	PrevResult json.RawMessage `json:"prevResult"`
+	Valid      json.RawMessage `json:"cni.dev/valid-attachments"` // nil only if the key is missing; "null" is a value
+	ValidOld   json.RawMessage `json:"cni.dev/attachments"`       // the key's name in an early text of the specification
 }
 
 func (run *runner) answer(ctx context.Context, env *environment) error {
@@ -107,18 +107,23 @@ func (run *runner) answer(ctx context.Context, env *environment) error {
 func (run *runner) decode(raw []byte, env *environment) (*common, error) {
 	conf := &common{}
 	lenient := env.command == verbDel || env.command == verbGC
-	if err := Decode(raw, conf, lenient); err != nil {
-		return nil, err
+	wrong := Decode(raw, conf, lenient)
+	if wrong != nil && errcode.Of(wrong) == errcode.DecodingFailure {
+		return nil, wrong
 	}
 	version := conf.CNIVersion
 	if version == "" {
 		version = "0.1.0" // CNI spec: configurations from before the key are of this version
 	}
-	if !slices.Contains(Versions(), version) {
-		return nil, errcode.Errorf(errcode.IncompatibleVersion, "cniVersion: %q is not supported; supported are %s",
+	if slices.Contains(Versions(), version) {
+		run.version = version
+	} else if wrong == nil {
+		wrong = errcode.Errorf(errcode.IncompatibleVersion, "cniVersion: %q is not supported; supported are %s",
 			version, strings.Join(Versions(), ", "))
 	}
-	run.version = version
+	if wrong != nil {
+		return nil, wrong
+	}
 	least := map[string]string{verbCheck: "0.4.0", verbGC: "1.1.0", verbStatus: "1.1.0"}[env.command]
 	if least != "" && !atLeast(version, least) {
 		return nil, errcode.Errorf(errcode.IncompatibleVersion, "cniVersion: %s has no verb %s, which came with %s", version, env.command, least)
@@ -149,7 +154,7 @@ func (run *runner) prevResult(conf *common, verb string) (*types100.Result, erro
 }
 
 // validAttachments reads what GC must keep. A list that is missing is an error rather than empty: the network of every running container
-// would be taken away (CNI spec, section 2, GC: the runtime must supply it). libcni tells an empty list as null.
+// would be taken away (CNI spec, section 2, GC: the runtime must supply it). A list that is null is empty: that is how libcni tells one.
 func validAttachments(conf *common, verb string) ([]Attachment, error) {
 	if verb != verbGC {
 		return nil, nil
@@ -163,7 +168,7 @@ func validAttachments(conf *common, verb string) ([]Attachment, error) {
 		return nil, errcode.Errorf(errcode.InvalidConfig, "%s: missing; it lists the attachments to keep", key)
 	}
 	var valid []Attachment
-	if err := Decode(*list, &valid, false); err != nil {
+	if err := decode("it", list, &valid, false); err != nil {
 		return nil, errcode.Errorf(errcode.InvalidConfig, "%s: %v", key, err)
 	}
 	for i, v := range valid {
@@ -203,38 +208,53 @@ func openNamespaces(r *Request, env *environment) (err error) {
 	return nil
 }
 
-// call runs the role and, for ADD, prints what it answers. An ADD is all or nothing.
-func (run *runner) call(ctx context.Context, verb string, r *Request, valid []Attachment) (err error) {
+// guard turns a panic, which no role should ever cause, into an error: what has been done must still be undone.
+func (run *runner) guard(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			_, _ = fmt.Fprintf(run.Stderr, "cnibox %s: panic: %v\n%s", run.name, p, debug.Stack())
 			err = errcode.Errorf(errcode.Internal, "panic: %v", p)
 		}
-		if err != nil {
-			err = errors.Join(err, r.Undo.Run())
-		}
 	}()
+	return f()
+}
+
+// call runs the role and, for ADD, prints what it answers. An ADD is all or nothing.
+func (run *runner) call(ctx context.Context, verb string, r *Request, valid []Attachment) error {
 	role := run.table[run.name]
-	switch verb {
-	case verbAdd:
-		res, err := role.Add(ctx, r)
-		if err != nil {
-			return err
+	err := run.guard(func() error {
+		switch verb {
+		case verbAdd:
+			return run.add(ctx, role, r)
+		case verbCheck:
+			return role.Check(ctx, r)
+		case verbDel:
+			return role.Del(ctx, r)
+		case verbGC:
+			return role.GC(ctx, r, valid)
+		default:
+			return role.Status(ctx, r)
 		}
-		out, err := encodeResult(res, run.version)
-		if err != nil {
-			return err
-		}
-		return run.write(out)
-	case verbCheck:
-		return role.Check(ctx, r)
-	case verbDel:
-		return role.Del(ctx, r)
-	case verbGC:
-		return role.GC(ctx, r, valid)
-	default:
-		return role.Status(ctx, r)
+	})
+	if err == nil {
+		return nil
 	}
+	return errors.Join(err, run.guard(r.Undo.Run))
+}
+
+func (run *runner) add(ctx context.Context, role Role, r *Request) error {
+	res, err := role.Add(ctx, r)
+	if err != nil {
+		return err
+	}
+	if ctx.Err() != nil { // whoever sent the signal no longer waits for the result
+		return errcode.Errorf(errcode.TryAgainLater, "interrupted: %w", context.Cause(ctx))
+	}
+	out, err := encodeResult(res, run.version)
+	if err != nil {
+		return err
+	}
+	return run.write(out)
 }
 
 func (run *runner) write(out []byte) error {

@@ -3,10 +3,12 @@ package loopback
 
 import (
 	"context"
+	"slices"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/cnibox/cnibox/netutil"
+	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/roles"
 )
 
@@ -39,8 +41,25 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 	}, nil
 }
 
+// Check wants the interface up, with those loopback addresses that ADD answered.
 func (role) Check(ctx context.Context, r *roles.Request) error {
-	return netutil.Verify(ctx, plan(), netutil.Kernel{Host: r.Host, Sandbox: r.Sandbox})
+	if err := netutil.Verify(ctx, plan(), netutil.Kernel{Host: r.Host, Sandbox: r.Sandbox}); err != nil {
+		return err
+	}
+	have, err := netutil.Addrs(r.Sandbox, name)
+	if err != nil {
+		return err
+	}
+	want, err := roles.IPsOf(r.Prev.IPs)
+	if err != nil {
+		return err
+	}
+	for _, ip := range want {
+		if ip.Prefix.Addr().IsLoopback() && !slices.Contains(have, ip.Prefix) {
+			return errcode.Errorf(errcode.Differs, "%s has no address %s", name, ip.Prefix)
+		}
+	}
+	return nil
 }
 
 // Del takes the interface down, as it was before, if its namespace is still there.
