@@ -102,7 +102,7 @@ func (a *applier) removeUnusedAddr(ad *Addr) error {
 		return err
 	}
 	defer unlock()
-	h, err := n.Links()
+	h, err := linksOf(n)
 	if err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (a *applier) waitDAD(ctx context.Context, ad *Addr) error {
 
 // Addrs are the addresses of a link, both families, without link-local ones of IPv6.
 func Addrs(n *Namespace, link string) ([]netip.Prefix, error) {
-	h, err := n.Links()
+	h, err := linksOf(n)
 	if err != nil {
 		return nil, err
 	}

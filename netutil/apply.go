@@ -62,7 +62,7 @@ type applier struct {
 
 // link looks a link up once.
 func (a *applier) link(place Place, name string) (netlink.Link, *netlink.Handle, error) {
-	h, err := a.kernel.at(place).Links()
+	h, err := linksOf(a.kernel.at(place))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -92,7 +92,7 @@ func (a *applier) addFilter(context.Context) error {
 	if len(a.plan.Filter) == 0 {
 		return nil
 	}
-	tables := a.kernel.Host.NFT()
+	tables := NFT(a.kernel.Host)
 	for _, f := range nft.Features(a.plan.Filter) {
 		a.undo.Push("packet filter entries", func() error { return tables.Delete(a.plan.Owner, f) })
 	}

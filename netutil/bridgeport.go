@@ -109,7 +109,7 @@ func FiltersBridged(n *Namespace) bool {
 
 // PortAmong is the first of the named links that is a port of a bridge; empty if none is.
 func PortAmong(n *Namespace, names []string) (string, error) {
-	h, err := n.Links()
+	h, err := linksOf(n)
 	if err != nil {
 		return "", err
 	}

@@ -10,7 +10,7 @@ import (
 // CollectLinks removes the host side links of the network's attachments that are not valid. Links are told by the owner in their
 // alias; valid is asked by the name that the owner gives them (owner.Owner.LinkName). It goes on after errors and joins them.
 func CollectLinks(n *Namespace, network string, valid func(linkName string) bool) error {
-	h, err := n.Links()
+	h, err := linksOf(n)
 	if err != nil {
 		return err
 	}

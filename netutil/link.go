@@ -44,7 +44,7 @@ func (a *applier) makeLinks(context.Context) error {
 
 // make creates the link, unless it is shared and there.
 func (a *applier) make(l *Link) error {
-	h, err := a.kernel.at(l.Place).Links()
+	h, err := linksOf(a.kernel.at(l.Place))
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (a *applier) adopt(l *Link, found netlink.Link) error {
 
 // pinMAC keeps the address that a bridge without active ports has now, see newLink.
 func (a *applier) pinMAC(l *Link, bridge netlink.Link) error {
-	h, err := a.kernel.at(l.Place).Links()
+	h, err := linksOf(a.kernel.at(l.Place))
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (a *applier) pinMAC(l *Link, bridge netlink.Link) error {
 
 // refuseExisting tells a taken name in the sandbox from one in the host, which the kernel's answer to the creation of a pair does not.
 func (a *applier) refuseExisting(l *Link) error {
-	h, err := a.kernel.at(l.Place).Links()
+	h, err := linksOf(a.kernel.at(l.Place))
 	if err != nil {
 		return err
 	}
@@ -270,7 +270,7 @@ func (a *applier) raiseLinks(context.Context) error {
 
 // DeleteLink removes a link, and with it what hangs on it: the peer, addresses, routes. It succeeds if there is none.
 func DeleteLink(n *Namespace, name string) error {
-	h, err := n.Links()
+	h, err := linksOf(n)
 	if err != nil {
 		return err
 	}
@@ -295,7 +295,7 @@ func (a *applier) deleteUnused(l *Link) error {
 		return err
 	}
 	defer unlock()
-	h, err := n.Links()
+	h, err := linksOf(n)
 	if err != nil {
 		return err
 	}
@@ -345,7 +345,7 @@ func (a *applier) plans(name string) bool {
 // DeleteUnowned removes a veth pair by its end in the sandbox, as another program made it: a pair whose host side carries an owner, and
 // a link of another kind, are left alone. It succeeds if there is none.
 func DeleteUnowned(host, sandbox *Namespace, name string) error {
-	h, err := sandbox.Links()
+	h, err := linksOf(sandbox)
 	if err != nil {
 		return err
 	}
@@ -356,7 +356,7 @@ func DeleteUnowned(host, sandbox *Namespace, name string) error {
 	if err != nil {
 		return errcode.Errorf(errcode.Kernel, "sandbox interface %s: %w", name, err)
 	}
-	hostLinks, err := host.Links()
+	hostLinks, err := linksOf(host)
 	if err != nil {
 		return err
 	}
@@ -374,7 +374,7 @@ func isLinkNotFound(err error) bool {
 
 // SetDown takes a link down. It succeeds if there is none.
 func SetDown(n *Namespace, name string) error {
-	h, err := n.Links()
+	h, err := linksOf(n)
 	if err != nil {
 		return err
 	}

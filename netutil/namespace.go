@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -17,12 +18,16 @@ import (
 
 // Namespace is a network namespace with a netlink socket of its own in it, so that work there needs no switching of
 // threads. Sockets are opened on first use. Not safe for concurrent use.
+//
+// The sockets' types are hidden, and linksOf and NFT are no methods, for the sake of the executable's size: the command line's
+// templates call methods by name, so the linker keeps every method of every type that can be reached from the role's interface
+// by way of fields and methods. A Namespace is reached, and with its types the whole netlink library would be: 500 kB.
 type Namespace struct {
 	path  string
 	own   bool // the process itself runs in it
 	file  *os.File
-	links *netlink.Handle
-	nft   *nft.Tables
+	links unsafe.Pointer // *netlink.Handle
+	nft   unsafe.Pointer // *nft.Tables
 }
 
 // self is the namespace of the calling thread; the others of the process may have been moved.
@@ -66,10 +71,10 @@ func (n *Namespace) Close() {
 		return
 	}
 	if n.links != nil {
-		n.links.Close()
+		(*netlink.Handle)(n.links).Close()
 	}
 	if n.nft != nil {
-		n.nft.Close()
+		(*nft.Tables)(n.nft).Close()
 	}
 	_ = n.file.Close()
 }
@@ -109,24 +114,28 @@ func (n *Namespace) Lock() (unlock func(), err error) {
 	return func() { _ = unix.Flock(n.FD(), unix.LOCK_UN) }, nil
 }
 
-// Links is the namespace's rtnetlink handle.
-func (n *Namespace) Links() (*netlink.Handle, error) {
+// linksOf is the namespace's rtnetlink handle.
+func linksOf(n *Namespace) (*netlink.Handle, error) {
 	if n.links == nil {
 		h, err := netlink.NewHandleAt(netns.NsHandle(n.FD()), unix.NETLINK_ROUTE)
 		if err != nil {
 			return nil, errcode.Errorf(errcode.Kernel, "netlink socket in %s: %w", n.path, err)
 		}
-		n.links = h
+		n.links = unsafe.Pointer(h)
 	}
-	return n.links, nil
+	return (*netlink.Handle)(n.links), nil
 }
 
 // NFT is the namespace's packet filter.
-func (n *Namespace) NFT() *nft.Tables {
+func NFT(n *Namespace) *nft.Tables {
 	if n.nft == nil {
-		n.nft = nft.Open(n.FD())
+		fd := n.FD()
+		if n.own {
+			fd = 0 // a socket needs no change of threads there
+		}
+		n.nft = unsafe.Pointer(nft.Open(fd, n.Lock))
 	}
-	return n.nft
+	return (*nft.Tables)(n.nft)
 }
 
 // Do runs fn on a thread inside the namespace. Only what the kernel ties to the thread needs it: files under /proc/sys/net.

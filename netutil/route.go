@@ -61,7 +61,7 @@ func kernelRoute(r *Route, index int) *netlink.Route {
 
 // LinkTowards is the name of the link through which the namespace reaches an address; empty if it has no route there.
 func LinkTowards(n *Namespace, dst netip.Addr) (string, error) {
-	h, err := n.Links()
+	h, err := linksOf(n)
 	if err != nil {
 		return "", err
 	}

@@ -46,7 +46,7 @@ func Verify(_ context.Context, p *Plan, k Kernel) error {
 	if len(p.Filter) == 0 {
 		return nil
 	}
-	return k.Host.NFT().Verify(p.Owner, p.Filter)
+	return NFT(k.Host).Verify(p.Owner, p.Filter)
 }
 
 type verifier struct{ applier }
@@ -86,7 +86,7 @@ func (v *verifier) link(l *Link) error {
 }
 
 func (v *verifier) port(l *Link, at *netlink.LinkAttrs) error {
-	h, err := v.kernel.at(l.Place).Links()
+	h, err := linksOf(v.kernel.at(l.Place))
 	if err != nil {
 		return err
 	}

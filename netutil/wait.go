@@ -66,7 +66,7 @@ func (a *applier) waitCarrier(ctx context.Context) error {
 			continue
 		}
 		n := a.kernel.at(l.Place)
-		h, err := n.Links()
+		h, err := linksOf(n)
 		if err != nil {
 			return err
 		}

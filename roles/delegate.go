@@ -12,24 +12,91 @@ import (
 	"github.com/cnibox/cnibox/netutil/errcode"
 )
 
+// Delegate is the plugin that ipam.type names, run in process or as a program, with the request's own configuration.
+type Delegate struct {
+	call func(ctx context.Context, verb string) (*types100.Result, error) // only ADD has a result
+	undo *netutil.Undo
+	own  bool // one of our own roles
+}
+
+// Add asks for addresses. Its inverse is on the request's undo list before it is called: an ADD that fails halfway, or whose answer is
+// lost, may have reserved an address all the same (CNI spec, section 4).
+func (d *Delegate) Add(ctx context.Context) (*types100.Result, error) {
+	existed := false
+	d.undo.Push("delegated ADD", func() error {
+		if existed { // the addresses are those of an earlier ADD, which runs on
+			return nil
+		}
+		return d.Del(context.Background())
+	})
+	res, err := d.call(ctx, verbAdd)
+	existed = d.own && err != nil && errcode.Of(err) == errcode.AlreadyExists
+	return res, err
+}
+
+// Check, Del, GC and Status pass the verb on.
+func (d *Delegate) Check(ctx context.Context) error  { return d.pass(ctx, verbCheck) }
+func (d *Delegate) Del(ctx context.Context) error    { return d.pass(ctx, verbDel) }
+func (d *Delegate) GC(ctx context.Context) error     { return d.pass(ctx, verbGC) }
+func (d *Delegate) Status(ctx context.Context) error { return d.pass(ctx, verbStatus) }
+
+func (d *Delegate) pass(ctx context.Context, verb string) error {
+	_, err := d.call(ctx, verb)
+	return err
+}
+
 // newDelegate looks the ipam plugin up as a runtime would: the first file of that name in CNI_PATH. If that is this very executable,
 // the role is called in process; anything else, a foreign program that bears the name of one of our roles included, is started. A
 // host without the farm of symlinks has none of either: then our own role serves.
 //
 // A type that cannot be found fails each call, not this one: DEL cleans up what it can first.
-func newDelegate(r *Request, kind string, valid []Attachment, run *runner) Delegate {
+func newDelegate(r *Request, kind string, valid []Attachment, run *runner) *Delegate {
+	d := &Delegate{undo: r.Undo}
+	fails := func(format string, args ...any) {
+		d.call = func(context.Context, string) (*types100.Result, error) {
+			return nil, errcode.Errorf(errcode.InvalidConfig, format, args...)
+		}
+	}
 	if kind != filepath.Base(kind) || kind == "." || kind == ".." {
-		return failing{errcode.Errorf(errcode.InvalidConfig, "ipam.type: %q is a path, not a plugin's name", kind)}
+		fails("ipam.type: %q is a path, not a plugin's name", kind)
+		return d
 	}
 	path := findPlugin(kind, r.Path)
 	own := run.table[kind]
 	switch {
 	case own != nil && (path == "" || isSelf(path)):
-		return &inProcess{role: own, request: r, valid: valid}
+		d.own, d.call = true, inProcess(own, r, valid)
 	case path == "":
-		return failing{errcode.Errorf(errcode.InvalidConfig, "ipam.type: no plugin %q in CNI_PATH (%s)", kind, r.Path)}
+		fails("ipam.type: no plugin %q in CNI_PATH (%s)", kind, r.Path)
+	default:
+		d.call = (&program{path: path, kind: kind, request: r, stderr: run.Stderr}).call
 	}
-	return &program{path: path, kind: kind, request: r, stderr: run.Stderr}
+	return d
+}
+
+// inProcess calls one of our own roles with the same request, but for an undo list of its own, since its inverse as a whole is DEL.
+func inProcess(role Role, r *Request, valid []Attachment) func(context.Context, string) (*types100.Result, error) {
+	return func(ctx context.Context, verb string) (*types100.Result, error) {
+		c := *r
+		c.IPAM, c.Undo = nil, &netutil.Undo{}
+		return perform(ctx, role, verb, &c, valid)
+	}
+}
+
+// perform calls a role's method for the verb.
+func perform(ctx context.Context, role Role, verb string, r *Request, valid []Attachment) (*types100.Result, error) {
+	switch verb {
+	case verbAdd:
+		return role.Add(ctx, r)
+	case verbCheck:
+		return nil, role.Check(ctx, r)
+	case verbDel:
+		return nil, role.Del(ctx, r)
+	case verbGC:
+		return nil, role.GC(ctx, r, valid)
+	default:
+		return nil, role.Status(ctx, r)
+	}
 }
 
 // findPlugin is the first regular file of that name in a list of folders; empty if there is none.
@@ -54,43 +121,3 @@ func isSelf(path string) bool {
 	self, err := os.Stat("/proc/self/exe")
 	return err == nil && os.SameFile(found, self)
 }
-
-// undoAdd puts the delegated DEL on the undo list, before ADD is called: an ADD that fails halfway, or whose answer is lost, may have
-// reserved an address all the same (CNI spec, section 4).
-func undoAdd(r *Request, d Delegate) {
-	r.Undo.Push("delegated ADD", func() error { return d.Del(context.Background()) })
-}
-
-// inProcess is a delegate that is one of our own roles.
-type inProcess struct {
-	role    Role
-	request *Request
-	valid   []Attachment
-}
-
-// call is the request as the delegate sees it: the same, but for an undo list of its own, since its inverse as a whole is DEL.
-func (d *inProcess) call() *Request {
-	c := *d.request
-	c.IPAM = nil
-	c.Undo = &netutil.Undo{}
-	return &c
-}
-
-func (d *inProcess) Add(ctx context.Context) (*types100.Result, error) {
-	undoAdd(d.request, d)
-	return d.role.Add(ctx, d.call())
-}
-
-func (d *inProcess) Check(ctx context.Context) error  { return d.role.Check(ctx, d.call()) }
-func (d *inProcess) Del(ctx context.Context) error    { return d.role.Del(ctx, d.call()) }
-func (d *inProcess) GC(ctx context.Context) error     { return d.role.GC(ctx, d.call(), d.valid) }
-func (d *inProcess) Status(ctx context.Context) error { return d.role.Status(ctx, d.call()) }
-
-// failing is a delegate that could not be found.
-type failing struct{ err error }
-
-func (f failing) Add(context.Context) (*types100.Result, error) { return nil, f.err }
-func (f failing) Check(context.Context) error                   { return f.err }
-func (f failing) Del(context.Context) error                     { return f.err }
-func (f failing) GC(context.Context) error                      { return f.err }
-func (f failing) Status(context.Context) error                  { return f.err }

@@ -14,7 +14,7 @@ import (
 func Detach(ctx context.Context, r *Request, features ...nft.Feature) error {
 	errs := []error{deleteLink(r)}
 	for _, f := range features {
-		errs = append(errs, r.Host.NFT().Delete(r.Owner, f))
+		errs = append(errs, netutil.NFT(r.Host).Delete(r.Owner, f))
 	}
 	// While the container may still send, its address must not go to another.
 	if err := errors.Join(errs...); err != nil || r.IPAM == nil {
@@ -40,7 +40,7 @@ func Collect(ctx context.Context, r *Request, valid []Attachment, features ...nf
 	isValid := LinkNames(r.Owner.Network, valid)
 	errs := []error{netutil.CollectLinks(r.Host, r.Owner.Network, isValid)}
 	for _, f := range features {
-		errs = append(errs, r.Host.NFT().GC(r.Owner.Network, f, isValid))
+		errs = append(errs, netutil.NFT(r.Host).GC(r.Owner.Network, f, isValid))
 	}
 	if r.IPAM != nil {
 		errs = append(errs, r.IPAM.GC(ctx))

@@ -25,37 +25,25 @@ type program struct {
 	stderr  io.Writer
 }
 
-func (p *program) Add(ctx context.Context) (*types100.Result, error) {
-	undoAdd(p.request, p)
-	out, err := p.run(ctx, verbAdd)
+// call runs the program. For the verbs that came with version 1.1.0 it may say that CNI_COMMAND is wrong: then it has nothing to
+// collect and no status to tell, which is no failure of the role that asks.
+func (p *program) call(ctx context.Context, verb string) (*types100.Result, error) {
+	out, err := p.run(ctx, verb)
 	if err != nil {
+		younger := verb == verbGC || verb == verbStatus
+		if younger && errcode.Of(err) == errcode.InvalidEnvironment {
+			return nil, nil
+		}
 		return nil, err
+	}
+	if verb != verbAdd {
+		return nil, nil
 	}
 	res, err := parseResult(p.request.CNIVersion, out)
 	if err != nil {
 		return nil, errcode.Errorf(errcode.DelegateFailed, "ipam.type %s: its result: %v", p.kind, err)
 	}
 	return res, nil
-}
-
-func (p *program) Check(ctx context.Context) error  { return p.only(ctx, verbCheck) }
-func (p *program) Del(ctx context.Context) error    { return p.only(ctx, verbDel) }
-func (p *program) GC(ctx context.Context) error     { return p.younger(ctx, verbGC) }
-func (p *program) Status(ctx context.Context) error { return p.younger(ctx, verbStatus) }
-
-func (p *program) only(ctx context.Context, verb string) error {
-	_, err := p.run(ctx, verb)
-	return err
-}
-
-// younger is for the verbs that came with version 1.1.0. A plugin that does not know them says that CNI_COMMAND is wrong: it has nothing to
-// collect and no status to tell, which is no failure of the role that asks.
-func (p *program) younger(ctx context.Context, verb string) error {
-	err := p.only(ctx, verb)
-	if err != nil && errcode.Of(err) == errcode.InvalidEnvironment {
-		return nil
-	}
-	return err
 }
 
 // lingering is how long a program's streams are read after it has ended or been killed: one that it started may hold them open for good.

@@ -1,8 +1,6 @@
 package roles
 
 import (
-	"context"
-
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/cnibox/cnibox/netutil"
@@ -26,16 +24,6 @@ type Request struct {
 	Prev       *types100.Result   // nil for an originating role, and on DEL where it is missing or unreadable
 	Host       *netutil.Namespace // the namespace that the plugin was started in
 	Sandbox    *netutil.Namespace // nil on GC and STATUS, and on DEL when the namespace is gone
-	IPAM       Delegate           // nil if the configuration has no ipam
+	IPAM       *Delegate          // nil if the configuration has no ipam
 	Undo       *netutil.Undo      // never nil
-}
-
-// Delegate is the plugin that ipam.type names, run in process or as a program, with the request's own configuration.
-type Delegate interface {
-	// Add asks for addresses. Its inverse is on the request's undo list before it is called.
-	Add(ctx context.Context) (*types100.Result, error)
-	Check(ctx context.Context) error
-	Del(ctx context.Context) error
-	GC(ctx context.Context) error
-	Status(ctx context.Context) error
 }

@@ -223,18 +223,11 @@ func (run *runner) guard(f func() error) (err error) {
 func (run *runner) call(ctx context.Context, verb string, r *Request, valid []Attachment) error {
 	role := run.table[run.name]
 	err := run.guard(func() error {
-		switch verb {
-		case verbAdd:
-			return run.add(ctx, role, r)
-		case verbCheck:
-			return role.Check(ctx, r)
-		case verbDel:
-			return role.Del(ctx, r)
-		case verbGC:
-			return role.GC(ctx, r, valid)
-		default:
-			return role.Status(ctx, r)
+		res, err := perform(ctx, role, verb, r, valid)
+		if err != nil || verb != verbAdd {
+			return err
 		}
+		return run.printResult(ctx, res)
 	})
 	if err == nil {
 		return nil
@@ -242,11 +235,7 @@ func (run *runner) call(ctx context.Context, verb string, r *Request, valid []At
 	return errors.Join(err, run.guard(r.Undo.Run))
 }
 
-func (run *runner) add(ctx context.Context, role Role, r *Request) error {
-	res, err := role.Add(ctx, r)
-	if err != nil {
-		return err
-	}
+func (run *runner) printResult(ctx context.Context, res *types100.Result) error {
 	if ctx.Err() != nil { // whoever sent the signal no longer waits for the result
 		return errcode.Errorf(errcode.TryAgainLater, "interrupted: %w", context.Cause(ctx))
 	}

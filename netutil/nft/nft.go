@@ -1,107 +1,278 @@
 // Package nft keeps cnibox's nftables state: static chains, made once, and elements of sets and maps that attachments
 // add and remove in one atomic batch per operation. No program is started; all goes over netlink.
+//
+// What happens to a packet costs the same with one pod and with ten thousand, and so does what happens here for one
+// attachment: objects are looked up by their keys, never listed (GC aside).
 package nft
 
 import (
-	"net"
-	"net/netip"
+	"errors"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/owner"
 )
 
 // Tables are cnibox's tables in one network namespace. The socket is opened on first use. Not safe for concurrent use.
 type Tables struct {
-	fd int
+	fd   int
+	lock func() (unlock func(), err error)
+	*layout
+	conn *conn
 }
 
-// Open names the namespace by its descriptor, which must stay open until Close. It opens no socket yet.
-func Open(fd int) *Tables { return &Tables{fd: fd} }
+// Open names the namespace by its descriptor, which must stay open until Close, or by 0 for the one that the process runs in. It
+// opens no socket yet. lock excludes all other writers of the namespace's tables; each operation takes it.
+func Open(fd int, lock func() (unlock func(), err error)) *Tables { return &Tables{fd: fd, lock: lock} }
 
 // Close gives the socket back.
-func (t *Tables) Close() {}
-
-// Feature is what a group of entries is for. An attachment's entries are added, checked and deleted by feature, so that
-// roles in one chain (bridge, portmap) never touch each other's.
-type Feature uint8
-
-// The features. The numbers stand in the kernel (in the key of the journal), so they never change.
-const (
-	Masquerade Feature = 1
-	PortMap    Feature = 2
-	SpoofCheck Feature = 3
-)
-
-// Entry is one thing that an attachment wants from the packet filter: MasqueradeEntry, PortEntry, SourceNATEntry, SpoofCheckEntry.
-type Entry interface {
-	feature() Feature
+func (t *Tables) Close() {
+	if t.conn != nil {
+		t.conn.close()
+		t.conn = nil
+	}
 }
 
-// MasqueradeEntry gives the traffic of a pod to outside its own subnet the node's address.
-type MasqueradeEntry struct {
-	Addr   netip.Addr
-	Subnet netip.Prefix // what stays as it is; multicast stays too
-}
+// tries is how often an operation is made, if what it has seen is changed by a program that does not know the lock.
+const tries = 2
 
-// PortEntry leads a port of the host to a pod.
-type PortEntry struct {
-	Protocol   uint8      // IPPROTO_TCP, _UDP or _SCTP
-	HostIP     netip.Addr // the zero Addr: every address of the host, of the family of Addr
-	HostPort   uint16
-	Addr       netip.Addr
-	Port       uint16
-	Conditions []Condition // all must hold, else the mapping does not apply
-}
-
-// Condition narrows a port mapping (the keys conditionsV4 and conditionsV6 of portmap).
-type Condition struct {
-	Key    string // "saddr", "daddr", "iifname", ...
-	Negate bool
-	Value  string
-}
-
-// SourceNATEntry masquerades connections that came through a host port where the pod could not answer them otherwise:
-// from its own subnet (itself included) and from the host's loopback addresses; all of them if All is set.
-type SourceNATEntry struct {
-	Addr   netip.Addr
-	Subnet netip.Prefix
-	All    bool
-}
-
-// SpoofCheckEntry drops frames that enter the bridge port with another source MAC.
-type SpoofCheckEntry struct {
-	Port string // name of the bridge port
-	MAC  net.HardwareAddr
-}
-
-func (MasqueradeEntry) feature() Feature { return Masquerade }
-func (PortEntry) feature() Feature       { return PortMap }
-func (SourceNATEntry) feature() Feature  { return PortMap }
-func (SpoofCheckEntry) feature() Feature { return SpoofCheck }
-
-// Add adds all entries of an attachment, or none. A host port that another attachment holds is an error with code
-// errcode.PortBusy that names the holder.
-func (t *Tables) Add(o owner.Owner, entries []Entry) error { return nil }
-
-// Verify compares the entries with the kernel: an error with code errcode.Differs names the first that is missing or wrong.
-func (t *Tables) Verify(o owner.Owner, entries []Entry) error { return nil }
-
-// Delete removes all that the attachment holds of a feature. It succeeds if there is nothing, no table, no nftables.
-func (t *Tables) Delete(o owner.Owner, f Feature) error { return nil }
-
-// GC removes what attachments of the network hold of a feature, but for those that are valid.
-func (t *Tables) GC(network string, f Feature, valid func(linkName string) bool) error { return nil }
-
-// Features are the features that the entries belong to, each once.
-func Features(entries []Entry) []Feature {
-	var out []Feature
-next:
-	for _, e := range entries {
-		for _, f := range out {
-			if f == e.feature() {
-				continue next
+// locked runs do with the lock held.
+func (t *Tables) locked(do func(c *conn) error) error {
+	unlock, err := t.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if t.layout == nil {
+		t.layout = newLayout()
+	}
+	for range tries {
+		if t.conn == nil {
+			if t.conn, err = dial(t.fd); err != nil {
+				return err
 			}
 		}
-		out = append(out, e.feature())
+		err = do(t.conn)
+		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		t.Close()
 	}
-	return out
+	return err
+}
+
+// Add adds all entries of an attachment, or none. A host port that another attachment holds is an error with code
+// errcode.PortBusy that names the holder; entries of a feature that the attachment has already, one with errcode.AlreadyExists.
+func (t *Tables) Add(o owner.Owner, entries []Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	return t.locked(func(c *conn) error {
+		w, err := t.wanted(o, entries)
+		if err != nil {
+			return err
+		}
+		ch := &change{chains: w.chains}
+		for _, f := range Features(entries) {
+			if err := c.addFeature(w, f, ch); err != nil {
+				return err
+			}
+		}
+		return c.commit(ch)
+	})
+}
+
+// addFeature adds what is wanted for one feature to the change.
+func (c *conn) addFeature(w *wanted, f Feature, ch *change) error {
+	table := w.table(f)
+	if err := c.ensure(table); err != nil {
+		return err
+	}
+	before, err := c.journal(table, w.owner.LinkName(), f)
+	if err != nil {
+		return err
+	}
+	if len(before) > 0 {
+		return errcode.Errorf(errcode.AlreadyExists, "packet filter: %s has its %s already", w.owner, f)
+	}
+	var added []*element
+	for _, e := range w.elements {
+		if e.feature != f {
+			continue
+		}
+		left, err := c.makeRoom(e)
+		if err != nil {
+			return err
+		}
+		if left != nil {
+			ch.del = append(ch.del, left)
+		}
+		added = append(added, e.element)
+	}
+	if len(added) > mostRecords {
+		return errcode.Errorf(errcode.InvalidConfig, "packet filter: %s asks for more than %d elements", w.owner, mostRecords)
+	}
+	ch.add = append(append(ch.add, added...), table.records(w.owner, f, added)...)
+	return nil
+}
+
+// makeRoom looks at what stands where an element is to be: it returns what must go first, or an error if that must stay.
+func (c *conn) makeRoom(e wantedElement) (*element, error) {
+	have, err := c.find(e.set, e.key)
+	if err != nil || !e.exclusive {
+		return have, err
+	}
+	if have == nil {
+		if have, err = c.find(e.rival, e.key); err != nil {
+			return nil, err
+		}
+	}
+	if have != nil {
+		return nil, errcode.Errorf(errcode.PortBusy, "host port %s is held by %s", have.hostPort(), ownerOf(have.comment))
+	}
+	return nil, nil
+}
+
+// hostPort is the key of a port mapping as people write it.
+func (e *element) hostPort() string {
+	fields, key, host := e.set.key, e.key, ""
+	if fields[0] != protocol {
+		size := fields[0].size()
+		host = fields[0].format(key[:size])
+		if fields[0] == ipv6 {
+			host = "[" + host + "]"
+		}
+		host += ":"
+		fields, key = fields[1:], key[size:]
+	}
+	return host + fields[1].format(key[protocol.size():]) + "/" + fields[0].format(key)
+}
+
+// Verify compares the entries with the kernel: an error with code errcode.Differs names the first that is missing or wrong.
+func (t *Tables) Verify(o owner.Owner, entries []Entry) error {
+	return t.locked(func(c *conn) error {
+		w, err := t.wanted(o, entries)
+		if err != nil {
+			return err
+		}
+		for _, f := range Features(entries) {
+			table := t.table(f)
+			if whole, err := c.whole(table); err != nil {
+				return err
+			} else if !whole {
+				return errcode.Errorf(errcode.Differs, "packet filter: the chains of table %s are gone or changed", table)
+			}
+		}
+		for _, e := range w.elements {
+			if err := c.verify(e.element); err != nil {
+				return err
+			}
+		}
+		for _, ch := range w.chains {
+			rules, err := c.rules(ch.table, ch.name)
+			if err != nil {
+				return err
+			}
+			if rules != len(ch.rules) {
+				return errcode.Errorf(errcode.Differs, "packet filter: chain %s in %s has %d rules, not %d", ch.name, ch.table, rules, len(ch.rules))
+			}
+		}
+		return nil
+	})
+}
+
+func (c *conn) verify(want *element) error {
+	have, err := c.find(want.set, want.key)
+	switch {
+	case err != nil:
+		return err
+	case have == nil:
+		return errcode.Errorf(errcode.Differs, "packet filter: no %s", want)
+	case have.comment != want.comment:
+		return errcode.Errorf(errcode.Differs, "packet filter: %s belongs to %s", want, ownerOf(have.comment))
+	case !have.same(want):
+		return errcode.Errorf(errcode.Differs, "packet filter: %s leads elsewhere", want)
+	}
+	return nil
+}
+
+// Ports are the attachment's port mappings as they stand in the kernel, without those that have conditions.
+func (t *Tables) Ports(o owner.Owner) (out []PortEntry, err error) {
+	err = t.locked(func(c *conn) error {
+		out = nil
+		records, err := c.journal(t.inet, o.LinkName(), PortMap)
+		if err != nil {
+			return err
+		}
+		elements, err := c.held(records)
+		for _, e := range elements {
+			if p, ok := e.portEntry(); ok {
+				out = append(out, p)
+			}
+		}
+		return err
+	})
+	return out, unlessMissing(err)
+}
+
+// unlessMissing passes over that the kernel has no nftables: then nothing of ours is there.
+func unlessMissing(err error) error {
+	if missing(err) {
+		return nil
+	}
+	return err
+}
+
+// Delete removes all that the attachment holds of a feature. It succeeds if there is nothing, no table, no nftables.
+func (t *Tables) Delete(o owner.Owner, f Feature) error {
+	return unlessMissing(t.locked(func(c *conn) error { return c.delete(t.table(f), f, o.LinkName()) }))
+}
+
+// delete removes, in one batch, what the links' attachments hold of a feature.
+func (c *conn) delete(t *table, f Feature, links ...string) error {
+	ch := &change{}
+	for _, link := range links {
+		records, err := c.journal(t, link, f)
+		if err != nil {
+			return err
+		}
+		held, err := c.held(records)
+		if err != nil {
+			return err
+		}
+		ch.del = append(ch.del, held...)
+		for _, r := range records {
+			ch.del = append(ch.del, r.element)
+		}
+	}
+	return c.commit(ch)
+}
+
+// GC removes what attachments of the network hold of a feature, but for those that are valid: valid is asked by the name of an
+// owner's link (owner.Owner.LinkName). It goes on after errors and joins them.
+func (t *Tables) GC(network string, f Feature, valid func(linkName string) bool) error {
+	const atOnce = 100 // attachments in one batch
+	return unlessMissing(t.locked(func(c *conn) error {
+		table := t.table(f)
+		all, err := c.list(table.set(setJournal))
+		if err != nil {
+			return err
+		}
+		var stale []string
+		for _, e := range all {
+			r := table.read(e)
+			first := string(e.key) == string(journalKey(r.link(), f, 0))
+			if first && owner.InNetwork(r.owner, network) && !valid(r.link()) {
+				stale = append(stale, r.link())
+			}
+		}
+		var errs []error
+		for len(stale) > 0 {
+			now := stale[:min(len(stale), atOnce)]
+			stale = stale[len(now):]
+			errs = append(errs, c.delete(table, f, now...))
+		}
+		return errors.Join(errs...)
+	}))
 }

@@ -1,0 +1,207 @@
+package nft
+
+import (
+	"net"
+	"net/netip"
+
+	"github.com/cnibox/cnibox/netutil/owner"
+)
+
+// Feature is what a group of entries is for. An attachment's entries are added, checked and deleted by feature, so that
+// roles in one chain (bridge, portmap) never touch each other's.
+type Feature uint8
+
+// The features. The numbers stand in the kernel (in the key of the journal), so they never change.
+const (
+	Masquerade Feature = 1
+	PortMap    Feature = 2
+	SpoofCheck Feature = 3
+)
+
+// String is the feature as error messages name it.
+func (f Feature) String() string {
+	return map[Feature]string{Masquerade: "masquerade", PortMap: "port mappings", SpoofCheck: "MAC spoof check"}[f]
+}
+
+// Features are the features that the entries belong to, each once.
+func Features(entries []Entry) []Feature {
+	var out []Feature
+next:
+	for _, e := range entries {
+		for _, f := range out {
+			if f == e.feature() {
+				continue next
+			}
+		}
+		out = append(out, e.feature())
+	}
+	return out
+}
+
+// Entry is one thing that an attachment wants from the packet filter: MasqueradeEntry, PortEntry, SourceNATEntry, SpoofCheckEntry.
+type Entry interface {
+	feature() Feature
+	// want adds what the entry needs to the owner's elements.
+	want(w *wanted) error
+}
+
+// MasqueradeEntry gives the traffic of a pod to outside its own subnet the node's address.
+type MasqueradeEntry struct {
+	Addr   netip.Addr
+	Subnet netip.Prefix // what stays as it is; multicast stays too
+}
+
+// PortEntry leads a port of the host to a pod. Of two that fit a connection, one with a HostIP comes before one without.
+type PortEntry struct {
+	Protocol   uint8      // IPPROTO_TCP, _UDP or _SCTP
+	HostIP     netip.Addr // the zero Addr: every address of the host, of the family of Addr
+	HostPort   uint16
+	Addr       netip.Addr
+	Port       uint16
+	Conditions []Condition // all must hold, else the mapping does not apply
+}
+
+// SourceNATEntry masquerades connections that came through a host port where the pod could not answer them otherwise:
+// from its own subnet (itself included) and from the host's loopback addresses; all of them if All is set. It counts for the
+// PortEntries of its address that are added with it.
+type SourceNATEntry struct {
+	Addr   netip.Addr
+	Subnet netip.Prefix
+	All    bool
+}
+
+// SpoofCheckEntry drops frames that enter the bridge port with another source MAC.
+type SpoofCheckEntry struct {
+	Port string // name of the bridge port
+	MAC  net.HardwareAddr
+}
+
+func (MasqueradeEntry) feature() Feature { return Masquerade }
+func (PortEntry) feature() Feature       { return PortMap }
+func (SourceNATEntry) feature() Feature  { return PortMap }
+func (SpoofCheckEntry) feature() Feature { return SpoofCheck }
+
+// wanted is what an owner's entries come to.
+type wanted struct {
+	*layout
+	owner    owner.Owner
+	entries  []Entry
+	elements []wantedElement
+	chains   []wantedChain
+}
+
+type wantedElement struct {
+	*element
+	feature Feature
+	// exclusive elements are refused where another owner has one, or one of the same key in the set rival. The others replace what a
+	// former owner may have left.
+	exclusive bool
+	rival     *set
+}
+
+type wantedChain struct {
+	*table
+	chain
+}
+
+func (l *layout) wanted(o owner.Owner, entries []Entry) (*wanted, error) {
+	w := &wanted{layout: l, owner: o, entries: entries}
+	for _, e := range entries {
+		if err := e.want(w); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+func (w *wanted) element(f Feature, set string, e element) *wantedElement {
+	e.set, e.comment = w.table(f).set(set), tag(w.owner)
+	w.elements = append(w.elements, wantedElement{element: &e, feature: f})
+	return &w.elements[len(w.elements)-1]
+}
+
+// chain is wanted once, however many elements lead there. It returns the name.
+func (w *wanted) chain(t *table, ch chain) string {
+	for _, have := range w.chains {
+		if have.table == t && have.name == ch.name {
+			return ch.name
+		}
+	}
+	w.chains = append(w.chains, wantedChain{t, ch})
+	return ch.name
+}
+
+func (e MasqueradeEntry) want(w *wanted) error {
+	to := w.chain(w.inet, masqueradeChain(e.Subnet))
+	w.element(Masquerade, of(setMasquerade, familyOf(e.Addr)), element{key: e.Addr.AsSlice(), chain: to})
+	return nil
+}
+
+func (e PortEntry) want(w *wanted) error {
+	f := familyOf(e.Addr)
+	key := pack(packProtocol(e.Protocol), packPort(e.HostPort))
+	plain, conditional := of(setPorts, f), of(setPortsIf, f)
+	if e.HostIP.IsValid() {
+		key = pack(e.HostIP.AsSlice(), key)
+		plain, conditional = of(setPortsAt, f), of(setPortsAtIf, f)
+	}
+	target := pack(e.Addr.AsSlice(), packPort(e.Port))
+	if len(e.Conditions) == 0 {
+		el := w.element(PortMap, plain, element{key: key, value: target})
+		el.exclusive, el.rival = true, w.inet.set(conditional)
+	} else {
+		ch, err := conditionalChain(w.owner, len(w.chains), e)
+		if err != nil {
+			return err
+		}
+		el := w.element(PortMap, conditional, element{key: key, chain: w.chain(w.inet, ch), jump: true})
+		el.exclusive, el.rival = true, w.inet.set(plain)
+	}
+	e.wantMapped(w, pack(packPort(e.Port), packPort(e.HostPort), e.Addr.AsSlice(), packProtocol(e.Protocol)))
+	return nil
+}
+
+// wantMapped has the sources of the mapping's connections looked at, if there is a SourceNATEntry for its address.
+func (e PortEntry) wantMapped(w *wanted, key []byte) {
+	set := of(setMapped, familyOf(e.Addr))
+	for _, have := range w.elements {
+		if have.set.is(w.inet, set) && string(have.key) == string(key) {
+			return // mappings of several host addresses lead to one port of the pod
+		}
+	}
+	for _, other := range w.entries {
+		if s, ok := other.(SourceNATEntry); ok && s.Addr == e.Addr {
+			to := chainMappedAll
+			if !s.All {
+				to = w.chain(w.inet, mappedChain(s.Subnet))
+			}
+			w.element(PortMap, set, element{key: key, chain: to, jump: true})
+			return
+		}
+	}
+}
+
+func (SourceNATEntry) want(*wanted) error { return nil } // PortEntry.wantMapped has seen to it
+
+func (e SpoofCheckEntry) want(w *wanted) error {
+	w.element(SpoofCheck, setMACs, element{key: pack(packName(e.Port), packMAC(e.MAC))})
+	w.element(SpoofCheck, setChecked, element{key: packName(e.Port)})
+	return nil
+}
+
+// portEntry is the mapping that an element of one of the maps of ports stands for.
+func (e *element) portEntry() (p PortEntry, ok bool) {
+	if len(e.set.value) != 2 {
+		return PortEntry{}, false
+	}
+	key := e.key
+	size := e.set.value[0].size()
+	if e.set.key[0] != protocol {
+		p.HostIP, _ = netip.AddrFromSlice(key[:size])
+		key = key[size:]
+	}
+	p.Protocol, p.HostPort = key[0], uint16(key[4])<<8|uint16(key[5])
+	p.Addr, _ = netip.AddrFromSlice(e.value[:size])
+	p.Port = uint16(e.value[size])<<8 | uint16(e.value[size+1])
+	return p, true
+}

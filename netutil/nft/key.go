@@ -1,0 +1,151 @@
+package nft
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+)
+
+// field is one part of the key of a set, or of the value of a map. A key of several parts (a concatenation) pads each to a
+// multiple of four bytes, the size of a register.
+type field uint8
+
+const (
+	protocol field = iota // IPPROTO_
+	port
+	ipv4
+	ipv6
+	ifname
+	ether
+	mark // in the byte order of the machine
+)
+
+func (f field) datatype() nftables.SetDatatype {
+	switch f {
+	case protocol:
+		return nftables.TypeInetProto
+	case port:
+		return nftables.TypeInetService
+	case ipv4:
+		return nftables.TypeIPAddr
+	case ipv6:
+		return nftables.TypeIP6Addr
+	case ifname:
+		return nftables.TypeIFName
+	case ether:
+		return nftables.TypeEtherAddr
+	default:
+		return nftables.TypeMark
+	}
+}
+
+// size is the length of the field in a concatenation, in bytes.
+func (f field) size() int { return padded(int(f.datatype().Bytes)) }
+
+func padded(n int) int { return (n + 3) &^ 3 }
+
+func packBytes(b []byte, size int) []byte { return append(make([]byte, 0, size), b...)[:size] }
+
+func packProtocol(p uint8) []byte { return []byte{p, 0, 0, 0} }
+func packPort(p uint16) []byte    { return []byte{byte(p >> 8), byte(p), 0, 0} }
+func packName(s string) []byte    { return packBytes([]byte(s), ifname.size()) }
+
+func packMAC(mac net.HardwareAddr) []byte { return packBytes(mac, ether.size()) }
+func packMark(m uint32) []byte            { return binary.NativeEndian.AppendUint32(nil, m) }
+
+// pack puts the parts of a key together.
+func pack(parts ...[]byte) []byte {
+	var key []byte
+	for _, p := range parts {
+		key = append(key, p...)
+	}
+	return key
+}
+
+// protocols are those that a port mapping can have.
+func protocols() map[uint8]string {
+	return map[uint8]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_SCTP: "sctp"}
+}
+
+// separator stands between the parts of a concatenation, as nft(8) writes it.
+const separator = " . "
+
+// formatKey writes a key as nft(8) does.
+func formatKey(fields []field, key []byte) string {
+	var parts []string
+	for _, f := range fields {
+		n := min(f.size(), len(key))
+		parts = append(parts, f.format(packBytes(key[:n], f.size())))
+		key = key[n:]
+	}
+	return strings.Join(parts, separator)
+}
+
+func (f field) format(b []byte) string {
+	switch f {
+	case protocol:
+		if name := protocols()[b[0]]; name != "" {
+			return name
+		}
+		return strconv.Itoa(int(b[0]))
+	case port:
+		return strconv.Itoa(int(binary.BigEndian.Uint16(b)))
+	case ipv4, ipv6:
+		addr, _ := netip.AddrFromSlice(b)
+		return addr.String()
+	case ifname:
+		return strings.TrimRight(string(b), "\x00")
+	case ether:
+		return net.HardwareAddr(b[:6]).String()
+	default:
+		return strconv.FormatUint(uint64(binary.NativeEndian.Uint32(b)), 10)
+	}
+}
+
+// parseKey reads what formatKey wrote.
+func parseKey(fields []field, s string) (key []byte, ok bool) {
+	parts := strings.Split(s, separator)
+	if len(parts) != len(fields) {
+		return nil, false
+	}
+	for i, f := range fields {
+		b, ok := f.parse(parts[i])
+		if !ok {
+			return nil, false
+		}
+		key = append(key, b...)
+	}
+	return key, true
+}
+
+func (f field) parse(s string) ([]byte, bool) {
+	switch f {
+	case protocol:
+		for number, name := range protocols() {
+			if s == name {
+				return packProtocol(number), true
+			}
+		}
+		n, err := strconv.ParseUint(s, 10, 8)
+		return packProtocol(uint8(n)), err == nil
+	case port:
+		n, err := strconv.ParseUint(s, 10, 16)
+		return packPort(uint16(n)), err == nil
+	case ipv4, ipv6:
+		addr, err := netip.ParseAddr(s)
+		return addr.AsSlice(), err == nil && addr.Zone() == "" && addr.Is4() == (f == ipv4)
+	case ifname:
+		return packName(s), len(s) < f.size()
+	case ether:
+		mac, err := net.ParseMAC(s)
+		return packMAC(mac), err == nil && len(mac) == 6
+	default:
+		n, err := strconv.ParseUint(s, 10, 32)
+		return packMark(uint32(n)), err == nil
+	}
+}

@@ -1,0 +1,261 @@
+package nft
+
+import (
+	"strconv"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+)
+
+// This file is all that stands in our tables whether or not there are pods: sets, chains, and their rules. Attachments add elements to
+// the sets, and chains for their subnets and conditions (chain.go).
+
+const tableName = "cnibox"
+
+// layoutVersion goes up with each change of the static chains, so that a newer executable replaces those of an older one.
+const layoutVersion = 1
+
+// marker is an empty chain that says by its name whose rules those of the table are.
+func marker() string { return "layout-" + strconv.Itoa(layoutVersion) }
+
+// table is one of our tables.
+type table struct {
+	family nftables.TableFamily
+	sets   []*set
+	chains []chain
+}
+
+func (t *table) library() *nftables.Table { return &nftables.Table{Family: t.family, Name: tableName} }
+
+func (t *table) String() string {
+	if t.family == nftables.TableFamilyBridge {
+		return "bridge " + tableName
+	}
+	return "inet " + tableName
+}
+
+func (t *table) set(name string) *set {
+	for _, s := range t.sets {
+		if s.name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// chain is a chain with its rules.
+type chain struct {
+	name  string
+	hook  *hook // nil: only reached from other chains
+	rules []commented
+	jumps int // to it, from other static chains
+}
+
+type hook struct {
+	kind     nftables.ChainType
+	number   *nftables.ChainHook
+	priority *nftables.ChainPriority
+}
+
+// commented is a rule with what nft(8) shows behind it.
+type commented struct {
+	comment string
+	rule
+}
+
+// layout is all tables.
+type layout struct{ inet, bridge *table }
+
+func newLayout() *layout { return &layout{inetTable(), bridgeTable()} }
+
+// table that a feature's elements are in.
+func (l *layout) table(f Feature) *table {
+	if f == SpoofCheck {
+		return l.bridge
+	}
+	return l.inet
+}
+
+// Names of sets. Those of the inet table have the family behind them.
+const (
+	setMasquerade = "masquerade" // address of a pod -> the chain of its subnet
+	setPorts      = "ports"      // protocol and port -> address and port of a pod
+	setPortsAt    = "ports_at"   // the same with the host's address in front
+	setPortsIf    = "ports_if"   // port mappings with conditions -> a chain that has them
+	setPortsAtIf  = "ports_at_if"
+	setMapped     = "mapped" // port of a pod, port of the host, address, protocol -> the chain that decides about the source
+	setMACs       = "macs"   // bridge port and MAC address that it may send with
+	setChecked    = "checked"
+	setJournal    = "journal" // link and feature -> what the attachment holds, see journal.go
+)
+
+func of(name string, f family) string { return name + "_" + f.name }
+
+// Names of static chains that others jump to.
+const (
+	chainPorts     = "ports"
+	chainMapped    = "mapped"
+	chainMappedAll = "mapped-all"
+)
+
+func inetTable() *table {
+	t := &table{family: nftables.TableFamilyINet}
+	add := func(s *set) { s.table, t.sets = t, append(t.sets, s) }
+	for _, f := range families() {
+		target := []field{f.addr, port}
+		add(&set{name: of(setMasquerade, f), key: []field{f.addr}, verdicts: true})
+		add(&set{name: of(setPorts, f), key: []field{protocol, port}, value: target})
+		add(&set{name: of(setPortsAt, f), key: []field{f.addr, protocol, port}, value: target})
+		add(&set{name: of(setPortsIf, f), key: []field{protocol, port}, verdicts: true})
+		add(&set{name: of(setPortsAtIf, f), key: []field{f.addr, protocol, port}, verdicts: true})
+		add(&set{name: of(setMapped, f), key: []field{port, port, f.addr, protocol}, verdicts: true})
+	}
+	add(&set{name: setJournal, key: []field{ifname, mark}})
+	t.chains = inetChains()
+	return t
+}
+
+func inetChains() []chain {
+	var ports, mapped, outsiders []commented
+	sources := []commented{{"", join(redirected(), jump(chainMapped))}}
+	for _, f := range families() {
+		ports = append(ports, portRules(f)...)
+		mapped = append(mapped, mappedRules(f)...)
+		sources = append(sources, commented{"", join(f.is(), vmap(of(setMasquerade, f), f.address(f.source)))})
+	}
+	// Port mappings of 127.0.0.1 need route_localnet, with which the kernel no longer refuses such packets from outside by itself.
+	v4 := families()[0]
+	for _, offset := range []uint32{v4.source, v4.dest} {
+		foreign := join(v4.is(), fromLink(expr.CmpOpNeq, "lo"), v4.within(expr.CmpOpEq, offset, v4.loopback), counter(), drop())
+		outsiders = append(outsiders, commented{"loopback is not on the wire", foreign})
+	}
+	return []chain{
+		{name: "loopback", hook: at(nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw), rules: outsiders},
+		{
+			name: "prerouting", hook: at(nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest),
+			rules: []commented{{"", join(toThisHost(), jump(chainPorts))}},
+		},
+		{
+			name: "output", hook: at(nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest),
+			rules: []commented{{"", join(toThisHost(), jump(chainPorts))}},
+		},
+		{name: "postrouting", hook: at(nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource), rules: sources},
+		{name: chainPorts, jumps: 2, rules: ports},
+		{name: chainMapped, jumps: 1, rules: mapped},
+		{name: chainMappedAll, rules: []commented{{"masqAll", masquerade()}}},
+	}
+}
+
+// portRules look for the mapping of a port. That of one address of the host comes before that of all addresses, and that with
+// conditions before that without; where the conditions do not hold, the search goes on.
+func portRules(f family) []commented {
+	at := []load{f.address(f.dest), l4proto(), destPort()}
+	every := []load{l4proto(), destPort()}
+	rules := []commented{
+		{"", join(f.is(), vmap(of(setPortsAtIf, f), at...))},
+		{"", join(f.is(), f.dnatByMap(of(setPortsAt, f), at...))},
+		{"", join(f.is(), vmap(of(setPortsIf, f), every...))},
+		{"", join(f.is(), f.dnatByMap(of(setPorts, f), every...))},
+	}
+	if f.addr == ipv6 {
+		local := join(f.is(), f.within(expr.CmpOpEq, f.dest, f.loopback), leave())
+		rules = append([]commented{{"the kernel never routes it", local}}, rules...)
+	}
+	return rules
+}
+
+// mappedRules look at connections through our host ports: others that were redirected, to a service's pod for example, are not
+// ours. There is one rule for each protocol, and the key begins with the pod's port, because nft(8) reads "ct original proto-dst" only
+// where it has learnt the protocol before.
+func mappedRules(f family) (rules []commented) {
+	for _, p := range []uint8{unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP} {
+		look := vmap(of(setMapped, f), destPort(), originalPort(), f.address(f.dest), l4proto())
+		rules = append(rules, commented{"", join(f.is(), l4protoIs(p), look)})
+	}
+	return rules
+}
+
+func bridgeTable() *table {
+	t := &table{family: nftables.TableFamilyBridge}
+	t.sets = []*set{
+		{table: t, name: setMACs, key: []field{ifname, ether}},
+		{table: t, name: setChecked, key: []field{ifname}},
+		{table: t, name: setJournal, key: []field{ifname, mark}},
+	}
+	link := meta(expr.MetaKeyIIFNAME, uint32(ifname.size()))
+	spoofed := join(in(setChecked, link), notIn(setMACs, link, etherSource()), counter(), drop())
+	t.chains = []chain{{
+		name:  "prerouting",
+		hook:  at(nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw),
+		rules: []commented{{"macspoofchk", spoofed}},
+	}}
+	return t
+}
+
+func at(kind nftables.ChainType, number *nftables.ChainHook, priority *nftables.ChainPriority) *hook {
+	return &hook{kind, number, priority}
+}
+
+// ensure makes the table's static part, unless it stands.
+func (c *conn) ensure(t *table) error {
+	whole, err := c.whole(t)
+	if whole || err != nil {
+		return err
+	}
+	c.AddTable(t.library())
+	for _, s := range t.sets {
+		if err := c.AddSet(s.library(), nil); err != nil {
+			return err
+		}
+	}
+	for i := range t.chains {
+		c.addChain(t, &t.chains[i])
+	}
+	for i := range t.chains {
+		c.FlushChain(t.chains[i].library(t))
+		c.addRules(t, &t.chains[i])
+	}
+	c.addChain(t, &chain{name: marker()})
+	return kernelError(c.Flush(), "make the table %s", t)
+}
+
+// whole tells whether the static chains stand with all their rules, as far as their numbers tell.
+func (c *conn) whole(t *table) (bool, error) {
+	if _, found, err := c.uses(t, marker()); !found || err != nil {
+		return false, err
+	}
+	for i := range t.chains {
+		ch := &t.chains[i]
+		uses, found, err := c.uses(t, ch.name)
+		if err != nil {
+			return false, err
+		}
+		want := len(ch.rules) + ch.jumps
+		if !found || uses < want || uses > want && ch.name != chainMappedAll { // elements lead there
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func (ch *chain) library(t *table) *nftables.Chain {
+	out := &nftables.Chain{Name: ch.name, Table: t.library()}
+	if ch.hook != nil {
+		out.Type, out.Hooknum, out.Priority = ch.hook.kind, ch.hook.number, ch.hook.priority
+	}
+	return out
+}
+
+func (c *conn) addChain(t *table, ch *chain) { c.AddChain(ch.library(t)) }
+
+func (c *conn) addRules(t *table, ch *chain) {
+	for _, r := range ch.rules {
+		out := &nftables.Rule{Table: t.library(), Chain: ch.library(t), Exprs: r.rule}
+		if r.comment != "" {
+			out.UserData = userdata.AppendString(nil, userdata.TypeComment, r.comment)
+		}
+		c.AddRule(out)
+	}
+}
