@@ -93,8 +93,16 @@ func (a *applier) addFilter(context.Context) error {
 		return nil
 	}
 	tables := NFT(a.kernel.Host)
+	existed := false
 	for _, f := range nft.Features(a.plan.Filter) {
-		a.undo.Push("packet filter entries", func() error { return tables.Delete(a.plan.Owner, f) })
+		a.undo.Push("packet filter entries", func() error {
+			if existed { // they are those of an earlier ADD
+				return nil
+			}
+			return tables.Delete(a.plan.Owner, f)
+		})
 	}
-	return tables.Add(a.plan.Owner, a.plan.Filter)
+	err := tables.Add(a.plan.Owner, a.plan.Filter)
+	existed = err != nil && errcode.Of(err) == errcode.AlreadyExists
+	return err
 }

@@ -108,6 +108,7 @@ type Route struct {
 	Source   netip.Addr // the zero Addr: the kernel's choice
 	Scope    int        // rtnetlink's RT_SCOPE_; 0 is universe
 	Table    int        // 0: main
+	AnyTable bool       // Verify: the table is not known
 	Priority int        // metric; 0: the kernel's default
 	MTU      int        // bytes; 0: the link's
 	AdvMSS   int        // bytes; 0: derived from the MTU

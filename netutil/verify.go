@@ -174,6 +174,9 @@ func (v *verifier) route(r *Route) error {
 	if table == 0 {
 		table = unix.RT_TABLE_MAIN
 	}
+	if r.AnyTable {
+		table = unix.RT_TABLE_UNSPEC
+	}
 	filter := &netlink.Route{LinkIndex: want.LinkIndex, Dst: want.Dst, Table: table}
 	const mask = netlink.RT_FILTER_OIF | netlink.RT_FILTER_DST | netlink.RT_FILTER_TABLE
 	list, err := Dump("routes", func() ([]netlink.Route, error) { return h.RouteListFiltered(family(r.Dst.Addr()), filter, mask) })

@@ -277,3 +277,12 @@ func Expected(ctx context.Context, r *Request) (ips []IP, mac net.HardwareAddr, 
 	mac, err = ParseMAC("prevResult.interfaces", iface.Mac)
 	return ips, mac, err
 }
+
+// Verify compares the plan that CHECK has made of prevResult with the kernel.
+func Verify(ctx context.Context, r *Request, p *netutil.Plan) error {
+	for i := range p.Routes {
+		// Results of older versions have the routes, but not their tables.
+		p.Routes[i].AnyTable = p.Routes[i].Place == netutil.Sandbox && !atLeast(r.CNIVersion, "1.1.0")
+	}
+	return netutil.Verify(ctx, p, netutil.Kernel{Host: r.Host, Sandbox: r.Sandbox})
+}

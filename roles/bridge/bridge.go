@@ -84,7 +84,7 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	if err != nil {
 		return err
 	}
-	return netutil.Verify(ctx, p, netutil.Kernel{Host: r.Host, Sandbox: r.Sandbox})
+	return roles.Verify(ctx, r, p)
 }
 
 func (role) Del(ctx context.Context, r *roles.Request) error {
