@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/ipam/hostlocal"
