@@ -1,86 +1,127 @@
 package nft
 
 import (
-	"net/netip"
-	"strconv"
-	"strings"
+	"encoding/binary"
 
 	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/cnibox/cnibox/netutil/owner"
+	"github.com/cnibox/cnibox/netutil/rawnl"
 )
 
-// This file is the chains that come and go with attachments: one for each subnet that is masqueraded, one for each subnet that has
-// host ports, one for each port mapping with conditions. A chain is made by the first element that leads there, and goes with the last.
-
-// masqueradeChain gives the host's address to what leaves the subnet.
-func masqueradeChain(subnet netip.Prefix) chain {
-	f := familyOf(subnet.Addr())
-	return chain{name: chainName("masquerade", subnet), rules: []commented{
-		{"", join(f.is(), f.within(expr.CmpOpEq, f.dest, subnet), leave())},
-		{"multicast", join(f.is(), f.within(expr.CmpOpEq, f.dest, f.multicast), leave())},
-		{"", join(counter(), masquerade())},
-	}}
+// chain is a chain with its rules.
+type chain struct {
+	name  string
+	hook  *hook // nil: only reached from other chains
+	rules []commented
+	jumps int // to it, from other static chains
 }
 
-// mappedChain gives the host's address to those who came through a host port and whom the pod could not answer: its own
-// neighbours, to whom it would speak directly, and the host's loopback addresses.
-func mappedChain(subnet netip.Prefix) chain {
-	f := familyOf(subnet.Addr())
-	rules := []commented{{"", join(f.is(), f.within(expr.CmpOpEq, f.source, subnet), masquerade())}}
-	if f.addr == ipv4 {
-		rules = append(rules, commented{"", join(f.is(), f.within(expr.CmpOpEq, f.source, f.loopback), masquerade())})
-	}
-	return chain{name: chainName("mapped", subnet), rules: rules}
+// hook is where packets enter a base chain.
+type hook struct {
+	kind     string
+	number   uint32
+	priority int32
 }
 
-// chainName is a name that nft(8) reads again: it knows no colons in them.
-func chainName(kind string, subnet netip.Prefix) string {
-	return kind + "-" + strings.ReplaceAll(subnet.Masked().String(), ":", "_")
+// Priorities of hooks (linux/netfilter_ipv4.h).
+const (
+	priorityRaw       = -300
+	priorityDestNAT   = -100
+	prioritySourceNAT = 100
+)
+
+// commented is a rule with what nft(8) shows behind it.
+type commented struct {
+	comment string
+	rule
 }
 
-// conditionalChain is that of an owner's ith port mapping, which has conditions.
-func conditionalChain(o owner.Owner, i int, e PortEntry) (chain, error) {
-	f := familyOf(e.Addr)
-	ch := chain{name: "if-" + o.LinkName() + "-" + strconv.Itoa(i)}
-	for _, cond := range e.Conditions {
-		r, err := cond.unless(f)
-		if err != nil {
-			return chain{}, err
-		}
-		ch.rules = append(ch.rules, commented{"", join(f.is(), r, leave())})
-	}
-	ch.rules = append(ch.rules, commented{"", join(f.is(), l4protoIs(e.Protocol), f.dnatTo(e.Addr, e.Port))})
-	return ch, nil
-}
-
-// uses is how many rules a chain has, and how many rules and elements lead to it, together.
-func (c *conn) uses(t *table, name string) (n int, found bool, err error) {
-	msgs, err := c.get(unix.NFT_MSG_GETCHAIN, t.family, func(e *netlink.AttributeEncoder) {
-		e.Bytes(unix.NFTA_CHAIN_TABLE, text(tableName))
-		e.Bytes(unix.NFTA_CHAIN_NAME, text(name))
-	})
-	if err != nil {
-		return 0, false, kernelError(err, "look up chain %s in %s", name, t)
-	}
-	for _, m := range msgs {
-		err = decode(payload(m), func(d *netlink.AttributeDecoder) error {
-			if b := d.Bytes(); d.Type() == unix.NFTA_CHAIN_USE && len(b) == 4 {
-				n = int(uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3]))
-			}
-			return nil
+// add makes the chain unless it is there, without its rules.
+func (ch *chain) add(b *batch, t *table) {
+	var a rawnl.Attrs
+	a.Text(unix.NFTA_CHAIN_TABLE, tableName)
+	a.Text(unix.NFTA_CHAIN_NAME, ch.name)
+	if ch.hook != nil {
+		a.Nested(unix.NFTA_CHAIN_HOOK, func(a *rawnl.Attrs) {
+			a.Uint32BE(unix.NFTA_HOOK_HOOKNUM, ch.hook.number)
+			a.Uint32BE(unix.NFTA_HOOK_PRIORITY, uint32(ch.hook.priority))
 		})
+		a.Text(unix.NFTA_CHAIN_TYPE, ch.hook.kind)
 	}
-	return n, len(msgs) > 0, err
+	b.put(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, t, a)
+}
+
+// flush removes the chain's rules.
+func (ch *chain) flush(b *batch, t *table) {
+	var a rawnl.Attrs
+	a.Text(unix.NFTA_RULE_TABLE, tableName)
+	a.Text(unix.NFTA_RULE_CHAIN, ch.name)
+	b.put(unix.NFT_MSG_DELRULE, 0, t, a)
+}
+
+func (ch *chain) addRules(b *batch, t *table) error {
+	for _, r := range ch.rules {
+		var a rawnl.Attrs
+		a.Text(unix.NFTA_RULE_TABLE, tableName)
+		a.Text(unix.NFTA_RULE_CHAIN, ch.name)
+		var failed error
+		a.Nested(unix.NFTA_RULE_EXPRESSIONS, func(a *rawnl.Attrs) {
+			for _, e := range r.rule {
+				encoded, err := expr.Marshal(t.family, e)
+				if err != nil {
+					failed = err
+				}
+				a.Bytes(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, encoded)
+			}
+		})
+		if failed != nil {
+			return failed
+		}
+		if r.comment != "" {
+			a.Bytes(unix.NFTA_RULE_USERDATA, comment(ruleComment, r.comment))
+		}
+		b.put(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, t, a)
+	}
+	return nil
+}
+
+// remove takes the chain away, with its rules. Nothing must lead to it.
+func (ch *chain) remove(b *batch, t *table) {
+	var a rawnl.Attrs
+	a.Text(unix.NFTA_CHAIN_TABLE, tableName)
+	a.Text(unix.NFTA_CHAIN_NAME, ch.name)
+	b.put(unix.NFT_MSG_DELCHAIN, 0, t, a)
+}
+
+// uses is how many rules each of the chains has, and how many rules and elements lead to it, together; -1 for one that is not there.
+func (c *conn) uses(t *table, names ...string) ([]int, error) {
+	requests := make([]rawnl.Message, len(names))
+	for i, name := range names {
+		var a rawnl.Attrs
+		a.Text(unix.NFTA_CHAIN_TABLE, tableName)
+		a.Text(unix.NFTA_CHAIN_NAME, name)
+		requests[i] = message(unix.NFT_MSG_GETCHAIN, 0, t.family, a)
+	}
+	answers, err := c.ask(requests)
+	if err != nil {
+		return nil, kernelError(err, "look up chains of %s", t)
+	}
+	out := make([]int, len(names))
+	for i, attrs := range answers {
+		out[i] = -1
+		if uses := rawnl.Find(attrs, unix.NFTA_CHAIN_USE); len(uses) == 4 {
+			out[i] = int(binary.BigEndian.Uint32(uses))
+		}
+	}
+	return out, nil
 }
 
 // rules counts the rules of a chain.
 func (c *conn) rules(t *table, name string) (int, error) {
-	msgs, err := c.dump(unix.NFT_MSG_GETRULE, t.family, func(e *netlink.AttributeEncoder) {
-		e.Bytes(unix.NFTA_RULE_TABLE, text(tableName))
-		e.Bytes(unix.NFTA_RULE_CHAIN, text(name))
-	})
-	return len(msgs), kernelError(err, "list the rules of chain %s in %s", name, t)
+	var a rawnl.Attrs
+	a.Text(unix.NFTA_RULE_TABLE, tableName)
+	a.Text(unix.NFTA_RULE_CHAIN, name)
+	bodies, err := c.dump(unix.NFT_MSG_GETRULE, t.family, a)
+	return len(bodies), kernelError(err, "list the rules of chain %s in %s", name, t)
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -24,72 +23,68 @@ func (c *conn) commit(ch *change) error {
 	if len(ch.add)+len(ch.del) == 0 {
 		return nil
 	}
+	b := &batch{}
 	lost, err := c.lostChains(ch)
 	if err != nil {
 		return err
 	}
 	for _, w := range ch.chains {
-		_, found, err := c.uses(w.table, w.name)
+		uses, err := c.uses(w.table, w.name)
 		if err != nil {
 			return err
 		}
-		if !found {
-			c.addChain(w.table, &w.chain)
-			c.addRules(w.table, &w.chain)
+		if uses[0] >= 0 {
+			continue
+		}
+		w.add(b, w.table)
+		if err := w.addRules(b, w.table); err != nil {
+			return err
 		}
 	}
-	if err := inChunks(ch.del, c.SetDeleteElements); err != nil {
-		return err
-	}
-	if err := inChunks(ch.add, c.SetAddElements); err != nil {
-		return err
-	}
+	b.elements(unix.NFT_MSG_DELSETELEM, 0, ch.del)
+	b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, ch.add)
 	for _, l := range lost {
-		c.DelChain(l.chain.library(l.table))
+		l.remove(b, l.table)
 	}
-	err = c.Flush()
+	err = c.run(b)
 	if errors.Is(err, unix.ENOBUFS) { // answers were lost; what they would have said can be seen
 		return c.committed(ch)
 	}
-	return kernelError(err, "change the packet filter")
+	return kernelError(err, "change it")
 }
 
-// inChunks calls do for the elements, set by set, some at a time.
-func inChunks(elements []*element, do func(*nftables.Set, []nftables.SetElement) error) error {
+// elements puts the elements into messages, set by set.
+func (b *batch) elements(kind int, flags uint16, elements []*element) {
 	for len(elements) > 0 {
 		s := elements[0].set
-		var now []nftables.SetElement
-		var rest []*element
+		var now, rest []*element
 		for _, e := range elements {
 			if e.set == s && len(now) < chunk {
-				now = append(now, e.library())
+				now = append(now, e)
 			} else {
 				rest = append(rest, e)
 			}
 		}
-		if err := do(s.library(), now); err != nil {
-			return err
-		}
+		b.put(kind, flags, s.table, s.list(now...))
 		elements = rest
 	}
-	return nil
 }
 
 // committed tells by what stands whether the change has been made.
 func (c *conn) committed(ch *change) error {
-	fresh, err := dial(c.NetNS)
+	fresh, err := dial(c.namespace)
 	if err != nil {
 		return err
 	}
-	c.close()
+	c.Close()
 	*c = *fresh
-	for _, e := range ch.add {
-		have, err := c.find(e.set, e.key)
-		if err != nil {
-			return err
-		}
-		if have == nil || have.comment != e.comment {
-			return errcode.Errorf(errcode.Kernel, "change the packet filter: %w", unix.ENOBUFS)
+	have, err := c.find(ch.add...)
+	if err != nil {
+		return err
+	}
+	for i, e := range ch.add {
+		if have[i] == nil || have[i].comment != e.comment {
+			return errcode.Errorf(errcode.Kernel, "packet filter: change it: %w", unix.ENOBUFS)
 		}
 	}
 	return nil
@@ -111,13 +106,13 @@ func (c *conn) lostChains(ch *change) (lost []wantedChain, err error) {
 		if e.chain == "" || e.chain == chainMappedAll || seen || leads(ch.add, t, e.chain) > 0 {
 			continue
 		}
-		uses, found, err := c.uses(t, e.chain)
+		uses, err := c.uses(t, e.chain)
 		if err != nil {
 			return nil, err
 		}
-		left := uses - leads(ch.del, t, e.chain)
+		left := uses[0] - leads(ch.del, t, e.chain)
 		const mostRules = 64 // of a chain of ours; if there is more, elements lead there
-		if !found || left > mostRules {
+		if uses[0] < 0 || left > mostRules {
 			continue
 		}
 		rules, err := c.rules(t, e.chain)
@@ -129,25 +124,4 @@ func (c *conn) lostChains(ch *change) (lost []wantedChain, err error) {
 		}
 	}
 	return lost, nil
-}
-
-// kernelError gives an error of the kernel its code and says what was asked of it; nil stays nil.
-func kernelError(err error, format string, args ...any) error {
-	if err == nil {
-		return nil
-	}
-	if missing(err) {
-		err = errors.Join(err, errors.New("does this kernel have nftables (CONFIG_NF_TABLES, _INET, _NAT, CONFIG_NFT_FIB_INET, CONFIG_NF_TABLES_BRIDGE)?"))
-	}
-	return errcode.Errorf(errcode.Kernel, "packet filter: "+format+": %w", append(args, err)...)
-}
-
-// missing tells whether the kernel lacks what it was asked for.
-func missing(err error) bool {
-	for _, e := range []unix.Errno{unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EOPNOTSUPP} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }

@@ -4,111 +4,130 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/google/nftables"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/rawnl"
 )
 
-// conn is one socket in one namespace. The nftables library sends the batches; what it lacks, look-ups of single objects, goes over
-// the same socket here.
+// conn is a socket of the nf_tables subsystem in one namespace (linux/netfilter/nfnetlink.h, nf_tables.h). Rules are the
+// nftables library's (rule.go); its connection would send the look-ups one by one, and has none of a single element.
 type conn struct {
-	*nftables.Conn
-	raw *netlink.Conn
+	*rawnl.Socket
+	namespace int
 }
-
-// socketBuffer is the size of the socket's buffers in bytes: a batch is one message to the kernel, which must take it whole, and
-// each of its parts is answered, whether or not anybody has read the answers before.
-const socketBuffer = 8 << 20
 
 // dial opens the socket in the namespace that the descriptor stands for; 0 is the one that the process runs in.
-func dial(fd int) (*conn, error) {
-	c := &conn{}
-	take := func(raw *netlink.Conn) error {
-		c.raw = raw
-		return errors.Join(raw.SetReadBuffer(socketBuffer), raw.SetWriteBuffer(socketBuffer))
-	}
-	var err error
-	c.Conn, err = nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(fd), nftables.WithSockOptions(take))
-	if err != nil {
-		return nil, errcode.Errorf(errcode.Kernel, "packet filter: netlink socket: %w", err)
-	}
-	return c, nil
+func dial(namespace int) (*conn, error) {
+	s, err := rawnl.Open(namespace, unix.NETLINK_NETFILTER)
+	return &conn{s, namespace}, kernelError(err, "netlink socket")
 }
 
-func (c *conn) close() { _ = c.CloseLasting() }
-
-// message is a request of the nf_tables subsystem: linux/netfilter/nfnetlink.h has its header, four bytes behind netlink's.
-func message(kind int, flags netlink.HeaderFlags, family nftables.TableFamily, attrs []byte) netlink.Message {
-	return netlink.Message{
-		Header: netlink.Header{
-			Type:  netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind),
-			Flags: netlink.Request | flags,
-		},
-		Data: append([]byte{byte(family), unix.NFNETLINK_V0, 0, 0}, attrs...),
+// message is a request of the subsystem, which has a header of four bytes behind netlink's.
+func message(kind int, flags uint16, family uint8, attrs rawnl.Attrs) rawnl.Message {
+	return rawnl.Message{
+		Type: uint16(unix.NFNL_SUBSYS_NFTABLES<<8 | kind), Flags: flags,
+		Body: append([]byte{family, unix.NFNETLINK_V0, 0, 0}, attrs...),
 	}
 }
 
-// text is a string as an attribute has it.
-func text(s string) []byte { return append([]byte(s), 0) }
+// attributes are those of an answer's body.
+func attributes(body []byte) []byte { return body[min(len(body), 4):] }
 
-// get asks for one object. It returns no messages if there is none, or no table that it could be in.
-func (c *conn) get(kind int, family nftables.TableFamily, encode func(*netlink.AttributeEncoder)) ([]netlink.Message, error) {
-	return c.execute(kind, 0, family, encode)
+// atOnce is how many look-ups go to the kernel together.
+const atOnce = 256
+
+// ask makes the look-ups, and returns what was found for each; nil where there is nothing, or no table that it could be in.
+func (c *conn) ask(requests []rawnl.Message) ([][]byte, error) {
+	found := make([][]byte, 0, len(requests))
+	for now := range slices.Chunk(requests, atOnce) {
+		answers, err := c.Exchange(now...)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range answers {
+			switch {
+			case errors.Is(a.Err, unix.ENOENT):
+				found = append(found, nil)
+			case a.Err != nil:
+				return nil, a.Err
+			case len(a.Bodies) == 0:
+				found = append(found, nil)
+			default:
+				found = append(found, attributes(a.Bodies[0]))
+			}
+		}
+	}
+	return found, nil
 }
 
-// dumpTries bounds the repeats of a dump that the kernel marks as interrupted by a change.
+// dumpTries bounds the repeats of a dump that was interrupted by a change.
 const dumpTries = 64
 
-// dump asks for a list of objects, as often as it takes to get one that nobody changed meanwhile.
-func (c *conn) dump(kind int, family nftables.TableFamily, encode func(*netlink.AttributeEncoder)) ([]netlink.Message, error) {
+// dump asks for a list, as often as it takes to get one that nobody changed meanwhile.
+func (c *conn) dump(kind int, family uint8, attrs rawnl.Attrs) ([][]byte, error) {
 	for range dumpTries {
-		msgs, err := c.execute(kind, netlink.Dump, family, encode)
-		interrupted := slices.ContainsFunc(msgs, func(m netlink.Message) bool { return m.Header.Flags&netlink.DumpInterrupted != 0 })
-		if errors.Is(err, unix.EINTR) || err == nil && interrupted {
-			continue
+		answers, err := c.Exchange(message(kind, unix.NLM_F_DUMP, family, attrs))
+		if err != nil {
+			return nil, err
 		}
-		return msgs, err
+		a := answers[0]
+		switch {
+		case a.Interrupted || errors.Is(a.Err, unix.EINTR):
+			continue
+		case errors.Is(a.Err, unix.ENOENT):
+			return nil, nil
+		}
+		return a.Bodies, a.Err
 	}
 	return nil, errcode.Errorf(errcode.TryAgainLater, "packet filter: it changes faster than it can be listed")
 }
 
-func (c *conn) execute(
-	kind int, flags netlink.HeaderFlags, family nftables.TableFamily, encode func(*netlink.AttributeEncoder),
-) ([]netlink.Message, error) {
-	e := netlink.NewAttributeEncoder()
-	encode(e)
-	attrs, err := e.Encode()
-	if err != nil {
-		return nil, err
-	}
-	msgs, err := c.raw.Execute(message(kind, flags, family, attrs))
-	if errors.Is(err, unix.ENOENT) {
-		return nil, nil
-	}
-	return msgs, err
+// batch is messages that the kernel carries out all or not at all.
+type batch struct{ messages []rawnl.Message }
+
+func (b *batch) put(kind int, flags uint16, t *table, attrs rawnl.Attrs) {
+	b.messages = append(b.messages, message(kind, flags, t.family, attrs))
 }
 
-// payload is what comes behind the subsystem's header.
-func payload(m netlink.Message) []byte {
-	const header = 4
-	if len(m.Data) < header {
+// run carries the batch out.
+func (c *conn) run(b *batch) error {
+	if len(b.messages) == 0 {
 		return nil
 	}
-	return m.Data[header:]
-}
-
-// decode calls visit for each attribute. Numbers are big endian in this subsystem; visit decodes no others.
-func decode(attrs []byte, visit func(d *netlink.AttributeDecoder) error) error {
-	d, err := netlink.NewAttributeDecoder(attrs)
+	frame := func(kind uint16) rawnl.Message {
+		return rawnl.Message{Type: kind, Body: []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}, Silent: true}
+	}
+	messages := append([]rawnl.Message{frame(unix.NFNL_MSG_BATCH_BEGIN)}, b.messages...)
+	answers, err := c.Exchange(append(messages, frame(unix.NFNL_MSG_BATCH_END))...)
 	if err != nil {
 		return err
 	}
-	for d.Next() {
-		if err := visit(d); err != nil {
-			return err
+	for _, a := range answers {
+		if a.Err != nil {
+			return a.Err
 		}
 	}
-	return d.Err()
+	return nil
+}
+
+// kernelError gives an error of the kernel its code and says what was asked of it; nil stays nil.
+func kernelError(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	if missing(err) {
+		err = errors.Join(err, errors.New("does this kernel have nftables (CONFIG_NF_TABLES, _INET, _NAT, CONFIG_NFT_FIB_INET, CONFIG_NF_TABLES_BRIDGE)?"))
+	}
+	return errcode.Errorf(errcode.Kernel, "packet filter: "+format+": %w", append(args, err)...)
+}
+
+// missing tells whether the kernel lacks what it was asked for.
+func missing(err error) bool {
+	for _, e := range []unix.Errno{unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EOPNOTSUPP} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }

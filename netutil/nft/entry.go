@@ -3,6 +3,7 @@ package nft
 import (
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/cnibox/cnibox/netutil/owner"
 )
@@ -93,11 +94,12 @@ type wanted struct {
 type wantedElement struct {
 	*element
 	feature Feature
-	// exclusive elements are refused where another owner has one, or one of the same key in the set rival. The others replace what a
-	// former owner may have left.
-	exclusive bool
-	rival     *set
+	rival   *set // where an element of the same key stands in the way, too
 }
+
+// exclusive sets are those of host ports: an element of another's stands in the way of a new one. In the other sets it is what a former
+// owner of the address has left, and replaced.
+func (s *set) exclusive() bool { return strings.HasPrefix(s.name, setPorts) }
 
 type wantedChain struct {
 	*table
@@ -147,15 +149,14 @@ func (e PortEntry) want(w *wanted) error {
 	}
 	target := pack(e.Addr.AsSlice(), packPort(e.Port))
 	if len(e.Conditions) == 0 {
-		el := w.element(PortMap, plain, element{key: key, value: target})
-		el.exclusive, el.rival = true, w.inet.set(conditional)
+		w.element(PortMap, plain, element{key: key, value: target}).rival = w.inet.set(conditional)
 	} else {
 		ch, err := conditionalChain(w.owner, len(w.chains), e)
 		if err != nil {
 			return err
 		}
-		el := w.element(PortMap, conditional, element{key: key, chain: w.chain(w.inet, ch), jump: true})
-		el.exclusive, el.rival = true, w.inet.set(plain)
+		e := element{key: key, chain: w.chain(w.inet, ch), jump: true}
+		w.element(PortMap, conditional, e).rival = w.inet.set(plain)
 	}
 	e.wantMapped(w, pack(packPort(e.Port), packPort(e.HostPort), e.Addr.AsSlice(), packProtocol(e.Protocol)))
 	return nil

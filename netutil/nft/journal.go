@@ -61,30 +61,57 @@ func (t *table) read(e *element) *record {
 // link is the name of the owner's link.
 func (r *record) link() string { return ifname.format(r.element.key[:ifname.size()]) }
 
-// journal is the records of a link's feature.
-func (c *conn) journal(t *table, link string, f Feature) (out []*record, err error) {
-	for i := 0; ; i++ {
-		e, err := c.find(t.set(setJournal), journalKey(link, f, i))
-		if e == nil || err != nil {
-			return out, err
-		}
-		out = append(out, t.read(e))
+// journal is the records of links for one feature.
+func (c *conn) journal(t *table, f Feature, links ...string) (out []*record, err error) {
+	const guess = 8 // most attachments have fewer
+	type ask struct {
+		link string
+		from int
 	}
+	var asks []ask
+	for _, link := range links {
+		asks = append(asks, ask{link, 0})
+	}
+	for n := guess; len(asks) > 0; n = atOnce {
+		var keys []*element
+		for _, a := range asks {
+			for i := range n {
+				keys = append(keys, &element{set: t.set(setJournal), key: journalKey(a.link, f, a.from+i)})
+			}
+		}
+		found, err := c.find(keys...)
+		if err != nil {
+			return nil, err
+		}
+		var more []ask
+		for i, e := range found {
+			if e == nil {
+				continue
+			}
+			out = append(out, t.read(e))
+			if a := asks[i/n]; i%n == n-1 {
+				more = append(more, ask{a.link, a.from + n})
+			}
+		}
+		asks = more
+	}
+	return out, nil
 }
 
 // held is the elements that the records tell of, without those that are gone or have become another's.
 func (c *conn) held(records []*record) (out []*element, err error) {
+	var keys []*element
+	var links []string
 	for _, r := range records {
-		if r.set == nil {
-			continue
+		if r.set != nil {
+			keys, links = append(keys, &element{set: r.set, key: r.key}), append(links, r.link())
 		}
-		e, err := c.find(r.set, r.key)
-		if err != nil {
-			return nil, err
-		}
-		if e != nil && linkOf(e.comment) == r.link() {
+	}
+	found, err := c.find(keys...)
+	for i, e := range found {
+		if e != nil && linkOf(e.comment) == links[i] {
 			out = append(out, e)
 		}
 	}
-	return out, nil
+	return out, err
 }

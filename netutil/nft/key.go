@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,27 +24,31 @@ const (
 	mark // in the byte order of the machine
 )
 
-func (f field) datatype() nftables.SetDatatype {
+// kind is what nft(8) calls the field (nftables/datatype.h) and its size in bytes.
+func (f field) kind() (number uint32, size int) {
 	switch f {
 	case protocol:
-		return nftables.TypeInetProto
+		return 12, 1 // inet_proto
 	case port:
-		return nftables.TypeInetService
+		return 13, 2 // inet_service
 	case ipv4:
-		return nftables.TypeIPAddr
+		return 7, 4 // ipv4_addr
 	case ipv6:
-		return nftables.TypeIP6Addr
+		return 8, 16 // ipv6_addr
 	case ifname:
-		return nftables.TypeIFName
+		return 41, unix.IFNAMSIZ
 	case ether:
-		return nftables.TypeEtherAddr
+		return 9, 6 // ether_addr
 	default:
-		return nftables.TypeMark
+		return 19, 4 // mark
 	}
 }
 
+func (f field) datatype() uint32 { number, _ := f.kind(); return number }
+func (f field) bytes() int       { _, n := f.kind(); return n }
+
 // size is the length of the field in a concatenation, in bytes.
-func (f field) size() int { return padded(int(f.datatype().Bytes)) }
+func (f field) size() int { return padded(f.bytes()) }
 
 func padded(n int) int { return (n + 3) &^ 3 }
 

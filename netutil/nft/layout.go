@@ -3,10 +3,10 @@ package nft
 import (
 	"strconv"
 
-	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
+
+	"github.com/cnibox/cnibox/netutil/rawnl"
 )
 
 // This file is all that stands in our tables whether or not there are pods: sets, chains, and their rules. Attachments add elements to
@@ -22,15 +22,13 @@ func marker() string { return "layout-" + strconv.Itoa(layoutVersion) }
 
 // table is one of our tables.
 type table struct {
-	family nftables.TableFamily
+	family uint8 // NFPROTO_
 	sets   []*set
 	chains []chain
 }
 
-func (t *table) library() *nftables.Table { return &nftables.Table{Family: t.family, Name: tableName} }
-
 func (t *table) String() string {
-	if t.family == nftables.TableFamilyBridge {
+	if t.family == unix.NFPROTO_BRIDGE {
 		return "bridge " + tableName
 	}
 	return "inet " + tableName
@@ -43,26 +41,6 @@ func (t *table) set(name string) *set {
 		}
 	}
 	return nil
-}
-
-// chain is a chain with its rules.
-type chain struct {
-	name  string
-	hook  *hook // nil: only reached from other chains
-	rules []commented
-	jumps int // to it, from other static chains
-}
-
-type hook struct {
-	kind     nftables.ChainType
-	number   *nftables.ChainHook
-	priority *nftables.ChainPriority
-}
-
-// commented is a rule with what nft(8) shows behind it.
-type commented struct {
-	comment string
-	rule
 }
 
 // layout is all tables.
@@ -101,7 +79,7 @@ const (
 )
 
 func inetTable() *table {
-	t := &table{family: nftables.TableFamilyINet}
+	t := &table{family: unix.NFPROTO_INET}
 	add := func(s *set) { s.table, t.sets = t, append(t.sets, s) }
 	for _, f := range families() {
 		target := []field{f.addr, port}
@@ -132,16 +110,16 @@ func inetChains() []chain {
 		outsiders = append(outsiders, commented{"loopback is not on the wire", foreign})
 	}
 	return []chain{
-		{name: "loopback", hook: at(nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw), rules: outsiders},
+		{name: "loopback", hook: &hook{"filter", unix.NF_INET_PRE_ROUTING, priorityRaw}, rules: outsiders},
 		{
-			name: "prerouting", hook: at(nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest),
+			name: "prerouting", hook: &hook{"nat", unix.NF_INET_PRE_ROUTING, priorityDestNAT},
 			rules: []commented{{"", join(toThisHost(), jump(chainPorts))}},
 		},
 		{
-			name: "output", hook: at(nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest),
+			name: "output", hook: &hook{"nat", unix.NF_INET_LOCAL_OUT, priorityDestNAT},
 			rules: []commented{{"", join(toThisHost(), jump(chainPorts))}},
 		},
-		{name: "postrouting", hook: at(nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource), rules: sources},
+		{name: "postrouting", hook: &hook{"nat", unix.NF_INET_POST_ROUTING, prioritySourceNAT}, rules: sources},
 		{name: chainPorts, jumps: 2, rules: ports},
 		{name: chainMapped, jumps: 1, rules: mapped},
 		{name: chainMappedAll, rules: []commented{{"masqAll", masquerade()}}},
@@ -178,7 +156,7 @@ func mappedRules(f family) (rules []commented) {
 }
 
 func bridgeTable() *table {
-	t := &table{family: nftables.TableFamilyBridge}
+	t := &table{family: unix.NFPROTO_BRIDGE}
 	t.sets = []*set{
 		{table: t, name: setMACs, key: []field{ifname, ether}},
 		{table: t, name: setChecked, key: []field{ifname}},
@@ -188,14 +166,10 @@ func bridgeTable() *table {
 	spoofed := join(in(setChecked, link), notIn(setMACs, link, etherSource()), counter(), drop())
 	t.chains = []chain{{
 		name:  "prerouting",
-		hook:  at(nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw),
+		hook:  &hook{"filter", unix.NF_INET_PRE_ROUTING, priorityRaw},
 		rules: []commented{{"macspoofchk", spoofed}},
 	}}
 	return t
-}
-
-func at(kind nftables.ChainType, number *nftables.ChainHook, priority *nftables.ChainPriority) *hook {
-	return &hook{kind, number, priority}
 }
 
 // ensure makes the table's static part, unless it stands.
@@ -204,58 +178,42 @@ func (c *conn) ensure(t *table) error {
 	if whole || err != nil {
 		return err
 	}
-	c.AddTable(t.library())
-	for _, s := range t.sets {
-		if err := c.AddSet(s.library(), nil); err != nil {
+	b := &batch{}
+	var a rawnl.Attrs
+	a.Text(unix.NFTA_TABLE_NAME, tableName)
+	b.put(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, t, a)
+	for i, s := range t.sets {
+		s.add(b, uint32(i+1))
+	}
+	for i := range t.chains {
+		t.chains[i].add(b, t)
+	}
+	for i := range t.chains {
+		t.chains[i].flush(b, t)
+		if err := t.chains[i].addRules(b, t); err != nil {
 			return err
 		}
 	}
-	for i := range t.chains {
-		c.addChain(t, &t.chains[i])
-	}
-	for i := range t.chains {
-		c.FlushChain(t.chains[i].library(t))
-		c.addRules(t, &t.chains[i])
-	}
-	c.addChain(t, &chain{name: marker()})
-	return kernelError(c.Flush(), "make the table %s", t)
+	(&chain{name: marker()}).add(b, t)
+	return kernelError(c.run(b), "make the table %s", t)
 }
 
 // whole tells whether the static chains stand with all their rules, as far as their numbers tell.
 func (c *conn) whole(t *table) (bool, error) {
-	if _, found, err := c.uses(t, marker()); !found || err != nil {
+	names := []string{marker()}
+	for i := range t.chains {
+		names = append(names, t.chains[i].name)
+	}
+	uses, err := c.uses(t, names...)
+	if err != nil || uses[0] < 0 {
 		return false, err
 	}
 	for i := range t.chains {
 		ch := &t.chains[i]
-		uses, found, err := c.uses(t, ch.name)
-		if err != nil {
-			return false, err
-		}
-		want := len(ch.rules) + ch.jumps
-		if !found || uses < want || uses > want && ch.name != chainMappedAll { // elements lead there
+		have, want := uses[i+1], len(ch.rules)+ch.jumps
+		if have < want || have > want && ch.name != chainMappedAll { // elements lead there
 			return false, nil
 		}
 	}
 	return true, nil
-}
-
-func (ch *chain) library(t *table) *nftables.Chain {
-	out := &nftables.Chain{Name: ch.name, Table: t.library()}
-	if ch.hook != nil {
-		out.Type, out.Hooknum, out.Priority = ch.hook.kind, ch.hook.number, ch.hook.priority
-	}
-	return out
-}
-
-func (c *conn) addChain(t *table, ch *chain) { c.AddChain(ch.library(t)) }
-
-func (c *conn) addRules(t *table, ch *chain) {
-	for _, r := range ch.rules {
-		out := &nftables.Rule{Table: t.library(), Chain: ch.library(t), Exprs: r.rule}
-		if r.comment != "" {
-			out.UserData = userdata.AppendString(nil, userdata.TypeComment, r.comment)
-		}
-		c.AddRule(out)
-	}
 }

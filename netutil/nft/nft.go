@@ -29,7 +29,7 @@ func Open(fd int, lock func() (unlock func(), err error)) *Tables { return &Tabl
 // Close gives the socket back.
 func (t *Tables) Close() {
 	if t.conn != nil {
-		t.conn.close()
+		t.conn.Close()
 		t.conn = nil
 	}
 }
@@ -89,49 +89,38 @@ func (c *conn) addFeature(w *wanted, f Feature, ch *change) error {
 	if err := c.ensure(table); err != nil {
 		return err
 	}
-	before, err := c.journal(table, w.owner.LinkName(), f)
-	if err != nil {
-		return err
-	}
-	if len(before) > 0 {
-		return errcode.Errorf(errcode.AlreadyExists, "packet filter: %s has its %s already", w.owner, f)
-	}
-	var added []*element
+	var added, ask []*element
 	for _, e := range w.elements {
 		if e.feature != f {
 			continue
 		}
-		left, err := c.makeRoom(e)
-		if err != nil {
-			return err
+		added, ask = append(added, e.element), append(ask, e.element)
+		if e.rival != nil {
+			ask = append(ask, &element{set: e.rival, key: e.key})
 		}
-		if left != nil {
-			ch.del = append(ch.del, left)
-		}
-		added = append(added, e.element)
 	}
 	if len(added) > mostRecords {
 		return errcode.Errorf(errcode.InvalidConfig, "packet filter: %s asks for more than %d elements", w.owner, mostRecords)
 	}
-	ch.add = append(append(ch.add, added...), table.records(w.owner, f, added)...)
-	return nil
-}
-
-// makeRoom looks at what stands where an element is to be: it returns what must go first, or an error if that must stay.
-func (c *conn) makeRoom(e wantedElement) (*element, error) {
-	have, err := c.find(e.set, e.key)
-	if err != nil || !e.exclusive {
-		return have, err
+	records := table.records(w.owner, f, added)
+	found, err := c.find(append([]*element{records[0]}, ask...)...)
+	if err != nil {
+		return err
 	}
-	if have == nil {
-		if have, err = c.find(e.rival, e.key); err != nil {
-			return nil, err
+	if found[0] != nil {
+		return errcode.Errorf(errcode.AlreadyExists, "packet filter: %s has its %s already", w.owner, f)
+	}
+	for i, left := range found[1:] {
+		switch {
+		case left == nil:
+		case left.set.exclusive():
+			return errcode.Errorf(errcode.PortBusy, "host port %s is held by %s", left.hostPort(), ownerOf(left.comment))
+		default: // a former owner has left it
+			ch.del = append(ch.del, found[i+1])
 		}
 	}
-	if have != nil {
-		return nil, errcode.Errorf(errcode.PortBusy, "host port %s is held by %s", have.hostPort(), ownerOf(have.comment))
-	}
-	return nil, nil
+	ch.add = append(append(ch.add, added...), records...)
+	return nil
 }
 
 // hostPort is the key of a port mapping as people write it.
@@ -164,10 +153,8 @@ func (t *Tables) Verify(o owner.Owner, entries []Entry) error {
 				return errcode.Errorf(errcode.Differs, "packet filter: the chains of table %s are gone or changed", table)
 			}
 		}
-		for _, e := range w.elements {
-			if err := c.verify(e.element); err != nil {
-				return err
-			}
+		if err := c.verify(w.elements); err != nil {
+			return err
 		}
 		for _, ch := range w.chains {
 			rules, err := c.rules(ch.table, ch.name)
@@ -182,17 +169,24 @@ func (t *Tables) Verify(o owner.Owner, entries []Entry) error {
 	})
 }
 
-func (c *conn) verify(want *element) error {
-	have, err := c.find(want.set, want.key)
-	switch {
-	case err != nil:
+func (c *conn) verify(elements []wantedElement) error {
+	keys := make([]*element, len(elements))
+	for i, e := range elements {
+		keys[i] = e.element
+	}
+	found, err := c.find(keys...)
+	if err != nil {
 		return err
-	case have == nil:
-		return errcode.Errorf(errcode.Differs, "packet filter: no %s", want)
-	case have.comment != want.comment:
-		return errcode.Errorf(errcode.Differs, "packet filter: %s belongs to %s", want, ownerOf(have.comment))
-	case !have.same(want):
-		return errcode.Errorf(errcode.Differs, "packet filter: %s leads elsewhere", want)
+	}
+	for i, want := range keys {
+		switch have := found[i]; {
+		case have == nil:
+			return errcode.Errorf(errcode.Differs, "packet filter: no %s", want)
+		case have.comment != want.comment:
+			return errcode.Errorf(errcode.Differs, "packet filter: %s belongs to %s", want, ownerOf(have.comment))
+		case !have.same(want):
+			return errcode.Errorf(errcode.Differs, "packet filter: %s leads elsewhere", want)
+		}
 	}
 	return nil
 }
@@ -201,7 +195,7 @@ func (c *conn) verify(want *element) error {
 func (t *Tables) Ports(o owner.Owner) (out []PortEntry, err error) {
 	err = t.locked(func(c *conn) error {
 		out = nil
-		records, err := c.journal(t.inet, o.LinkName(), PortMap)
+		records, err := c.journal(t.inet, PortMap, o.LinkName())
 		if err != nil {
 			return err
 		}
@@ -224,38 +218,43 @@ func unlessMissing(err error) error {
 	return err
 }
 
-// Delete removes all that the attachment holds of a feature. It succeeds if there is nothing, no table, no nftables.
-func (t *Tables) Delete(o owner.Owner, f Feature) error {
-	return unlessMissing(t.locked(func(c *conn) error { return c.delete(t.table(f), f, o.LinkName()) }))
+// Delete removes all that the attachment holds of the features. It succeeds if there is nothing, no table, no nftables.
+func (t *Tables) Delete(o owner.Owner, features ...Feature) error {
+	return unlessMissing(t.locked(func(c *conn) error {
+		ch := &change{}
+		for _, f := range features {
+			if err := c.remove(t.table(f), f, ch, o.LinkName()); err != nil {
+				return err
+			}
+		}
+		return c.commit(ch)
+	}))
 }
 
-// delete removes, in one batch, what the links' attachments hold of a feature.
-func (c *conn) delete(t *table, f Feature, links ...string) error {
-	ch := &change{}
-	for _, link := range links {
-		records, err := c.journal(t, link, f)
-		if err != nil {
-			return err
-		}
-		held, err := c.held(records)
-		if err != nil {
-			return err
-		}
-		ch.del = append(ch.del, held...)
-		for _, r := range records {
-			ch.del = append(ch.del, r.element)
-		}
+// remove adds to the change what the links' attachments hold of a feature.
+func (c *conn) remove(t *table, f Feature, ch *change, links ...string) error {
+	records, err := c.journal(t, f, links...)
+	if err != nil {
+		return err
 	}
-	return c.commit(ch)
+	held, err := c.held(records)
+	if err != nil {
+		return err
+	}
+	ch.del = append(ch.del, held...)
+	for _, r := range records {
+		ch.del = append(ch.del, r.element)
+	}
+	return nil
 }
 
 // GC removes what attachments of the network hold of a feature, but for those that are valid: valid is asked by the name of an
 // owner's link (owner.Owner.LinkName). It goes on after errors and joins them.
 func (t *Tables) GC(network string, f Feature, valid func(linkName string) bool) error {
-	const atOnce = 100 // attachments in one batch
+	const inBatch = 100 // attachments
 	return unlessMissing(t.locked(func(c *conn) error {
 		table := t.table(f)
-		all, err := c.list(table.set(setJournal))
+		all, err := c.all(table.set(setJournal))
 		if err != nil {
 			return err
 		}
@@ -269,9 +268,14 @@ func (t *Tables) GC(network string, f Feature, valid func(linkName string) bool)
 		}
 		var errs []error
 		for len(stale) > 0 {
-			now := stale[:min(len(stale), atOnce)]
+			now := stale[:min(len(stale), inBatch)]
 			stale = stale[len(now):]
-			errs = append(errs, c.delete(table, f, now...))
+			ch := &change{}
+			if err := c.remove(table, f, ch, now...); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			errs = append(errs, c.commit(ch))
 		}
 		return errors.Join(errs...)
 	}))
