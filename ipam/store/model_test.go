@@ -138,14 +138,19 @@ func (p *player) release() {
 	}
 }
 
-func (p *player) retain() {
-	var valid []Holder
-	keep := map[string]bool{}
+// holders is who is to keep what it has, and the texts of the files that stay for them.
+func (p *player) holders() (valid []Holder, keep map[string]bool) {
+	keep = map[string]bool{}
 	for range 14 {
 		h := p.holder()
 		valid = append(valid, h)
 		keep[h.text()], keep[h.ContainerID] = true, true
 	}
+	return valid, keep
+}
+
+func (p *player) retain() {
+	valid, keep := p.holders()
 	want := map[string]bool{}
 	for name, text := range p.m.files {
 		if text = strings.TrimSpace(text); !keep[text] {
@@ -221,44 +226,44 @@ func (p *player) damage() {
 	write(p.T, path, data)
 }
 
-// crash kills an ADD or DEL at one of its steps. What it leaves is a part of what it was to do.
+// crash kills an ADD, a DEL or a GC at one of its steps. What it leaves is a part of what it was to do.
 func (p *player) crash() {
-	type killed struct{}
 	h, sets := p.holder(), p.someSets()
-	picks, code := p.m.acquire(h, sets)
-	full, old := p.m.held(h)
-	add := p.IntN(2) == 0
-	left := p.IntN(12)
-	p.s.step = func(string) error {
-		if left--; left < 0 {
-			panic(killed{})
+	var mayMake, mayRemove []string
+	var call func()
+	switch p.IntN(3) {
+	case 0:
+		picks, code := p.m.acquire(h, sets)
+		if code == 0 {
+			mayMake = strings.Fields(joined(picks))
 		}
-		return nil
+		call = func() { _, _ = p.s.Acquire(h, sets) }
+	case 1:
+		full, old := p.m.held(h)
+		if mayRemove = full; len(full) == 0 {
+			mayRemove = old
+		}
+		call = func() { _, _ = p.s.Release(h) }
+	case 2:
+		valid, keep := p.holders()
+		for name, text := range p.m.files {
+			if !keep[strings.TrimSpace(text)] {
+				mayRemove = append(mayRemove, name)
+			}
+		}
+		call = func() { _, _ = p.s.Retain(valid) }
 	}
-	func() {
-		defer func() {
-			if _, ok := recover().(killed); !ok && left < 0 {
-				p.Error("the store has recovered from a panic")
-			}
-		}()
-		if add {
-			_, _ = p.s.Acquire(h, sets)
-		} else {
-			_, _ = p.s.Release(h)
-		}
-	}()
-	p.s.step = nil
+	p.kill(call, p.IntN(12))
 	now := reservations(p.T, p.s)
-	for name := range now {
-		if p.m.files[name] != now[name] {
-			if !add || code != 0 || !slices.Contains(picks, addr(name)) || now[name] != h.text() {
-				p.Fatalf("killed ADD of %v left %s with %q", h, name, now[name])
-			}
+	for name, text := range now {
+		// An empty file that a crash of the reference left is there before, and replaced.
+		if before, ok := p.m.files[name]; (!ok || before != text) && (!slices.Contains(mayMake, name) || text != h.text()) {
+			p.Fatalf("killed call of %v left %s with %q, before %q", h, name, text, before)
 		}
 	}
 	for name := range p.m.files {
-		if _, ok := now[name]; !ok && (add || !slices.Contains(append(full, old...), name)) {
-			p.Fatalf("killed DEL of %v removed %s", h, name)
+		if _, ok := now[name]; !ok && !slices.Contains(mayRemove, name) {
+			p.Fatalf("killed call of %v removed %s", h, name)
 		}
 	}
 	p.m.files = now
@@ -268,6 +273,31 @@ func (p *player) crash() {
 			p.m.last[i] = addr(string(text))
 		}
 	}
+}
+
+// kill makes a call that ends at once after some steps that change the disk, as by SIGKILL: the store has no code that runs then, but for
+// what closes descriptors.
+func (p *player) kill(call func(), steps int) {
+	type killed struct{}
+	p.s.step = func(string) error {
+		if steps--; steps < 0 {
+			panic(killed{})
+		}
+		return nil
+	}
+	defer func() {
+		p.s.step = nil
+		switch r := recover().(type) {
+		case nil:
+			if steps < 0 {
+				p.Error("the store has recovered from a panic")
+			}
+		case killed:
+		default:
+			panic(r)
+		}
+	}()
+	call()
 }
 
 // compare wants the folder, and what the store says of it, to be as in the model.
