@@ -198,11 +198,12 @@ func (p *player) damage() {
 	if err != nil || len(data) == 0 {
 		return
 	}
+	live := min(len(data), headerSize+20*recordSize) // the file is far longer than its records
 	switch p.IntN(7) {
 	case 0:
-		data = data[:p.IntN(len(data))]
+		data = data[:p.IntN(live)]
 	case 1:
-		data[p.IntN(len(data))] ^= byte(1 << p.IntN(8))
+		data[p.IntN(live)] ^= byte(1 << p.IntN(8))
 	case 2:
 		data, p.old = p.old, data
 	case 3:
@@ -213,7 +214,7 @@ func (p *player) damage() {
 	case 4:
 		data = append(data, make([]byte, p.IntN(50))...)
 	case 5:
-		if n := (len(data) - headerSize) / recordSize; n > 1 { // two records change places
+		if n := (live - headerSize) / recordSize; n > 1 { // two records change places
 			i, j := headerSize+p.IntN(n)*recordSize, headerSize+p.IntN(n)*recordSize
 			one := slices.Clone(data[i : i+recordSize])
 			copy(data[i:i+recordSize], data[j:j+recordSize])
