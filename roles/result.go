@@ -65,6 +65,11 @@ func parseResult(version string, raw []byte) (*types100.Result, error) {
 			return nil, errcode.Errorf(errcode.InvalidConfig, "ips: %q is no address with a prefix length", ip.Address.String())
 		}
 	}
+	for _, r := range res.Routes {
+		if _, ok := netutil.Prefix(r.Dst); !ok {
+			return nil, errcode.Errorf(errcode.InvalidConfig, "routes: dst %q is no prefix", r.Dst.String())
+		}
+	}
 	return res, nil
 }
 

@@ -265,7 +265,9 @@ func FuzzConf(f *testing.F) {
 		{`{"ipam":{"addresses":[{"address":"fd00::5/64"}],"routes":[{"dst":"::/0","gw":"fe80::1"}]}}`, "GATEWAY=fd00::1,fd00::2"},
 		{`{"ipam":{},"runtimeConfig":{"ips":["10.1.0.5/24"]},"args":{"cni":{"ips":["fd00::1/64"]}}}`, "IP=,"},
 		{`{"ipam":{"dns":{"nameservers":["x"]}}}`, ";;A=B"},
-		{`{"ipam":null}`, ""}, {`[]`, "IP"}, {`{`, "=1"},
+		{`{"ipam":null}`, ""},
+		{`[]`, "IP"},
+		{`{`, "=1"},
 	} {
 		f.Add(s[0], s[1])
 	}
