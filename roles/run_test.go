@@ -263,7 +263,7 @@ func TestValidAttachments(t *testing.T) {
 	for keys, want := range map[string][]Attachment{
 		noValid:                            nil,
 		`"cni.dev/valid-attachments":null`: nil,
-		`"cni.dev/attachments":[{"containerID":"a","ifname":"eth0"}]`: {{"a", "eth0"}},
+		`"cni.dev/attachments":[{"containerID":"a","ifname":"eth0"}]`:                                                                   {{"a", "eth0"}},
 		`"cni.dev/attachments":[{"containerID":"a","ifname":"eth0"}],"cni.dev/valid-attachments":[{"containerID":"b","ifname":"net1"}]`: {{"b", "net1"}},
 	} {
 		f := &fake{}
