@@ -90,7 +90,7 @@ func (o Owner) Text(limit int) string {
 	if s := o.String(); len(s) <= limit {
 		return s
 	}
-	room := limit - len(o.IfName) - len("//~") - 13
+	room := limit - len(o.IfName) - len("//") - tailSize
 	network := NetworkText(o.Network, room/2)
 	id := o.ContainerID
 	if keep := room - len(network); len(id) > keep {
@@ -99,14 +99,17 @@ func (o Owner) Text(limit int) string {
 	return network + "/" + id + "~" + o.hash() + "/" + o.IfName
 }
 
-// NetworkText is a network's name in at most limit bytes, made unambiguous by a hash where it is cut.
+// NetworkText is a network's name in at most limit bytes, of which there must be 14, made unambiguous by a hash where it is cut.
 // GC compares it to tell its own network's objects from others'.
 func NetworkText(network string, limit int) string {
-	if len(network) <= limit {
+	if len(network) <= max(limit, tailSize) { // what is cut never gets longer by it
 		return network
 	}
-	return network[:max(limit-14, 0)] + "~" + Owner{Network: network}.hash()
+	return network[:max(limit-tailSize, 0)] + "~" + Owner{Network: network}.hash()
 }
+
+// tailSize is the length of what takes the place of a part that was cut: '~', which no name has (CNI spec, section 1), and a hash.
+const tailSize = 14
 
 // InNetwork tells whether a text made by Text, whatever its limit, belongs to the network.
 func InNetwork(text, network string) bool {
@@ -114,5 +117,9 @@ func InNetwork(text, network string) bool {
 	if !ok {
 		return false
 	}
-	return name == network || strings.Contains(name, "~") && strings.HasSuffix(name, "~"+Owner{Network: network}.hash())
+	if name == network {
+		return true
+	}
+	begin, cut := strings.CutSuffix(name, "~"+Owner{Network: network}.hash())
+	return cut && len(name) <= len(network) && strings.HasPrefix(network, begin)
 }
