@@ -178,23 +178,22 @@ func TestAttached(t *testing.T) {
 }
 
 // answering is a delegate with one answer.
-type answering struct {
-	failing
-	result *types100.Result
+func answering(res *types100.Result, err error) *Delegate {
+	return &Delegate{
+		call: func(context.Context, string) (*types100.Result, error) { return res, err },
+		undo: &netutil.Undo{},
+	}
 }
-
-func (a answering) Add(context.Context) (*types100.Result, error) { return a.result, a.err }
-func (a answering) Check(context.Context) error                   { return a.err }
 
 func TestAddresses(t *testing.T) {
 	t.Parallel()
 	var into types100.Result
-	r := &Request{IPAM: answering{result: result(t, ipamResult)}}
+	r := &Request{IPAM: answering(result(t, ipamResult), nil)}
 	ips, err := Addresses(context.Background(), r, &into)
 	if err != nil || !slices.Equal(ips, []IP{ipOf("10.0.0.5/24", "10.0.0.1")}) || into.DNS.Domain != "x" || routes(into.Routes) != "0.0.0.0/0 <nil>" {
 		t.Errorf("got %v, %v, %+v", ips, err, into)
 	}
-	r.IPAM = answering{result: &types100.Result{}}
+	r.IPAM = answering(&types100.Result{}, nil)
 	if _, err := Addresses(context.Background(), r, &into); errcode.Of(err) != errcode.DelegateFailed {
 		t.Errorf("no address: %v", err)
 	}
@@ -206,7 +205,7 @@ func TestExpected(t *testing.T) {
 	o := owner.Owner{Network: "net", ContainerID: "pod", IfName: "eth0"}
 	const with = `{"interfaces":[{"name":"eth0","sandbox":"/x"%s}],"ips":[{"interface":0,"address":"10.0.0.5/24"}]}`
 	for mac, want := range map[string]string{``: "0a:58:0a:00:00:05", `,"mac":"02:00:00:00:00:01"`: "02:00:00:00:00:01"} {
-		r := &Request{Owner: o, Prev: result(t, fmt.Sprintf(with, mac)), IPAM: answering{}}
+		r := &Request{Owner: o, Prev: result(t, fmt.Sprintf(with, mac)), IPAM: answering(nil, nil)}
 		if ips, got, err := Expected(context.Background(), r); err != nil || got.String() != want || len(ips) != 1 {
 			t.Errorf("%s: %v, %s, %v", mac, ips, got, err)
 		}
@@ -215,7 +214,7 @@ func TestExpected(t *testing.T) {
 	if _, _, err := Expected(context.Background(), r); errcode.Of(err) != errcode.InvalidConfig || !strings.Contains(err.Error(), "prevResult.interfaces") {
 		t.Errorf("bad MAC: %v", err)
 	}
-	r.IPAM = answering{failing: failing{errcode.Errorf(errcode.Differs, "gone")}}
+	r.IPAM = answering(nil, errcode.Errorf(errcode.Differs, "gone"))
 	if _, _, err := Expected(context.Background(), r); errcode.Of(err) != errcode.Differs {
 		t.Errorf("the ipam plugin's error: %v", err)
 	}

@@ -215,6 +215,16 @@ func TestDelegateInProcess(t *testing.T) {
 	if r.Owner.String() != "net/pod/eth0" || string(r.Conf) != text || r.Args != "A=1" || r.NetNS != netNS || r.IPAM != nil || r.Prev == nil {
 		t.Errorf("called with %+v", r)
 	}
+	// What the attachment has from an earlier ADD stays.
+	own.calls = nil
+	own.add = func(context.Context, *Request) (*types100.Result, error) {
+		return nil, errcode.Errorf(errcode.AlreadyExists, "it holds 10.0.0.5")
+	}
+	a = run(t, Table{"fake": delegating{}, "ours": own}, environ(verbAdd, netNS), text)
+	wantError(t, a, errcode.AlreadyExists, "it holds 10.0.0.5")
+	if !slices.Equal(own.calls, []string{verbAdd}) {
+		t.Errorf("called %v", own.calls)
+	}
 	own.calls = nil
 	for _, verb := range []string{verbCheck, verbGC, verbStatus} {
 		if a := run(t, Table{"fake": delegating{}, "ours": own}, environ(verb, netNS), text); a.status != 0 {
@@ -248,7 +258,7 @@ func TestForeignDelegateHangs(t *testing.T) {
 				defer cancel()
 			}
 			start := time.Now()
-			_, err := p.Add(ctx)
+			_, err := p.call(ctx, verbAdd)
 			if took := time.Since(start); took > 20*time.Second {
 				t.Errorf("it took %s", took)
 			}
