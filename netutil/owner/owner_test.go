@@ -14,17 +14,17 @@ var pod = Owner{Network: "mynet", ContainerID: "4b1f", IfName: "eth0"}
 // What is written into the kernel outlives an upgrade: another name would be found by no DEL.
 func TestNamesStayTheSame(t *testing.T) {
 	t.Parallel()
-	for got, want := range map[string]string{
-		pod.LinkName():                    "vethks970avks0s",
-		pod.MAC().String():                "02:d3:71:d0:58:24",
-		pod.PodMAC(netip.Addr{}).String(): "06:4f:78:2d:99:06",
-		pod.PodMAC(netip.MustParseAddr("fd00::5")).String():    "06:60:76:23:4b:37",
-		pod.PodMAC(netip.MustParseAddr("10.244.0.5")).String(): "0a:58:0a:f4:00:05",
-		pod.String(): "mynet/4b1f/eth0",
-		NetworkText("a-network-with-a-long-name", 20): "a-netw~98i1vndeheu96",
+	for _, c := range []struct{ got, want string }{
+		{pod.String(), "mynet/4b1f/eth0"},
+		{pod.LinkName(), "vethks970avks0s"},
+		{pod.MAC().String(), "02:d3:71:d0:58:24"},
+		{pod.PodMAC(netip.Addr{}).String(), "06:4f:78:2d:99:06"},
+		{pod.PodMAC(netip.MustParseAddr("fd00::5")).String(), "06:60:76:23:4b:37"},
+		{pod.PodMAC(netip.MustParseAddr("10.244.0.5")).String(), "0a:58:0a:f4:00:05"},
+		{NetworkText("a-network-with-a-long-name", 20), "a-netw~98i1vndeheu96"},
 	} {
-		if got != want {
-			t.Errorf("got %s, want %s", got, want)
+		if c.got != c.want {
+			t.Errorf("got %s, want %s", c.got, c.want)
 		}
 	}
 }
