@@ -88,10 +88,10 @@ func TestPodMAC(t *testing.T) {
 	}
 }
 
-// name is a random network's name or container ID as the specification allows them, out of few letters, so that some begin alike.
+// name is a random network's name or container ID as the specification allows them. Many begin alike, or differ at the end only.
 func name(r *rand.Rand, longest int) string {
-	b := []byte{"ab"[r.IntN(2)]}
-	for range r.IntN(longest) {
+	b := []byte(strings.Repeat("ab", longest/3*r.IntN(2)) + "c")
+	for range r.IntN(longest / 3) {
 		b = append(b, "aab_.-"[r.IntN(6)])
 	}
 	return string(b)
