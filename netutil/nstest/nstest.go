@@ -16,6 +16,10 @@ import (
 type NS struct {
 	t    testing.TB
 	Path string
+
+	// VarLib is a folder that stands at /var/lib for what Do runs, in a mount namespace of its own, so that plugins which keep their state
+	// there leave the machine's alone. Empty: the machine's.
+	VarLib string
 }
 
 // New makes an empty namespace, loopback up. The test is skipped where it may not make one.
@@ -41,7 +45,27 @@ func (n *NS) Remove() {
 }
 
 // Do runs fn on a thread inside the namespace; programs that fn starts run there too.
-func (n *NS) Do(fn func() error) error { return Enter(n.Path, fn) }
+func (n *NS) Do(fn func() error) error {
+	return Enter(n.Path, func() error {
+		if n.VarLib != "" {
+			if err := bindVarLib(n.VarLib); err != nil {
+				return err
+			}
+		}
+		return fn()
+	})
+}
+
+// bindVarLib gives the thread a mount namespace of its own, in which the folder stands at /var/lib.
+func bindVarLib(dir string) error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	return unix.Mount(dir, "/var/lib", "", unix.MS_BIND, "")
+}
 
 // Try runs a program inside the namespace and returns what it printed.
 func (n *NS) Try(name string, args ...string) (out string, err error) {
@@ -96,6 +120,12 @@ func onThread(fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked
+		if unix.Gettid() == unix.Getpid() {
+			// The main thread cannot end, and /proc/self would show its namespaces for good. While it is held here, fn runs on another.
+			defer runtime.UnlockOSThread()
+			done <- onThread(fn)
+			return
+		}
 		done <- fn()
 	}()
 	return <-done
