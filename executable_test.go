@@ -24,16 +24,6 @@ const (
 	maxStartAllocs = 320
 )
 
-// buildExecutable makes the executable as `make build` does.
-func buildExecutable(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "cnibox")
-	if out, err := exec.Command("make", "build", "BIN="+path).CombinedOutput(); err != nil {
-		t.Fatalf("make build: %v\n%s", err, out)
-	}
-	return path
-}
-
 func TestExecutable(t *testing.T) {
 	t.Parallel()
 	path := buildExecutable(t)
