@@ -68,7 +68,7 @@ func (run *runner) answer(ctx context.Context, env *environment) error {
 		return run.print(struct {
 			CNIVersion        string   `json:"cniVersion"`
 			SupportedVersions []string `json:"supportedVersions"`
-		}{types100.ImplementedSpecVersion, Versions()})
+		}{run.versionAsked(), Versions()})
 	}
 	raw, err := io.ReadAll(run.Stdin)
 	if err != nil {
@@ -101,6 +101,18 @@ func (run *runner) answer(ctx context.Context, env *environment) error {
 		r.IPAM = newDelegate(r, conf.IPAM.Type, valid, run)
 	}
 	return run.call(ctx, env.command, r, valid)
+}
+
+// versionAsked is the version that VERSION is answered in: the one that stdin names (CNI spec, section 5, "Version"), or the newest if that
+// is none of ours. It reads one object and no further, so a caller that leaves stdin open is answered all the same.
+func (run *runner) versionAsked() string {
+	var asked struct {
+		CNIVersion string `json:"cniVersion"`
+	}
+	if err := json.NewDecoder(run.Stdin).Decode(&asked); err != nil || !slices.Contains(Versions(), asked.CNIVersion) {
+		return types100.ImplementedSpecVersion
+	}
+	return asked.CNIVersion
 }
 
 // decode reads the common keys, and checks them before anything else is looked at.
