@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -126,23 +127,21 @@ func gatewayFor(is6 bool, ips []IP) netip.Addr {
 	return netip.Addr{}
 }
 
-// PlanIPv6 are the sysctls of a container's interface that is to have IPv6 addresses: runtimes like to disable IPv6 in new
-// namespaces, and duplicate address detection keeps the link-local address unusable for a second or two.
-func PlanIPv6(link string, ips []IP, dad bool) []netutil.Sysctl {
-	for _, ip := range ips {
-		if !ip.Is6() {
-			continue
-		}
-		conf := func(key, value string) netutil.Sysctl {
-			return netutil.Sysctl{Place: netutil.Sandbox, Path: []string{"net", "ipv6", "conf", link, key}, Value: value}
-		}
-		out := []netutil.Sysctl{conf("disable_ipv6", "0")}
-		if !dad {
-			out = append(out, conf("accept_dad", "0"))
-		}
-		return out
+// PlanIPv6 are the sysctls of an interface that is to have IPv6 addresses. Runtimes like to disable IPv6 in new namespaces, and some hosts
+// in new interfaces. Duplicate address detection keeps the link-local address unusable for a second or two; on the host's side that is
+// the one which it looks for the container with (RFC 4861, section 7.2.2), so nothing could be forwarded in that time.
+func PlanIPv6(place netutil.Place, link string, ips []IP, dad bool) []netutil.Sysctl {
+	if !slices.ContainsFunc(ips, IP.Is6) {
+		return nil
 	}
-	return nil
+	conf := func(key, value string) netutil.Sysctl {
+		return netutil.Sysctl{Place: place, Path: []string{"net", "ipv6", "conf", link, key}, Value: value}
+	}
+	out := []netutil.Sysctl{conf("disable_ipv6", "0")}
+	if !dad {
+		out = append(out, conf("accept_dad", "0"))
+	}
+	return out
 }
 
 // PlanForwarding are the sysctls that let the host route for the families of the addresses.

@@ -32,7 +32,7 @@ func (c *conf) plan(o owner.Owner, mac net.HardwareAddr, ips []roles.IP, routes 
 			p.Filter = append(p.Filter, nft.MasqueradeEntry{Addr: ip.Prefix.Addr(), Subnet: ip.Subnet()})
 		}
 	}
-	p.Sysctls = roles.PlanIPv6(o.IfName, ips, c.EnableDAD)
+	p.Sysctls = roles.PlanIPv6(netutil.Sandbox, o.IfName, ips, c.EnableDAD)
 	if c.IsGateway {
 		c.planGateway(p, ips)
 	}
@@ -95,11 +95,8 @@ func (c *conf) planGateway(p *netutil.Plan, ips []roles.IP) {
 			continue
 		}
 		done[addr] = true
-		if ip.Is6() {
-			enable := []string{"net", "ipv6", "conf", link, "disable_ipv6"}
-			p.Sysctls = append(p.Sysctls, netutil.Sysctl{Path: enable, Value: "0"})
-		}
 		p.Addrs = append(p.Addrs, netutil.Addr{Link: link, Prefix: addr, Shared: true, Exclusive: true, Force: c.ForceAddress})
 	}
+	p.Sysctls = append(p.Sysctls, roles.PlanIPv6(netutil.Host, link, ips, c.EnableDAD)...)
 	p.Sysctls = append(p.Sysctls, roles.PlanForwarding(ips)...)
 }

@@ -32,7 +32,10 @@ func (c *conf) plan(o owner.Owner, mac net.HardwareAddr, ips []roles.IP, routes 
 			Name: o.LinkName(), Kind: netutil.Veth, MTU: c.MTU, MAC: o.MAC(), Up: true, Carrier: true, OwnerTag: true,
 			Peer: &netutil.Link{Place: netutil.Sandbox, Name: o.IfName, MTU: c.MTU, MAC: mac, Up: true},
 		}},
-		Sysctls: roles.PlanIPv6(o.IfName, ips, false),
+		Sysctls: append(
+			roles.PlanIPv6(netutil.Sandbox, o.IfName, ips, false),
+			roles.PlanIPv6(netutil.Host, o.LinkName(), ips, false)...,
+		),
 	}
 	given := map[netip.Prefix]bool{}
 	for _, ip := range ips {
