@@ -54,7 +54,8 @@ func (a *applier) make(l *Link) error {
 		}
 	}
 	if l.Peer != nil {
-		if err := a.refuseExisting(l.Peer); err != nil {
+		// The kernel's answer to the creation of a pair does not tell a taken name in the sandbox from one in the host.
+		if err := RefuseLink(a.kernel.at(l.Peer.Place), l.Peer.Place, l.Peer.Name); err != nil {
 			return err
 		}
 	}
@@ -109,14 +110,14 @@ func (a *applier) pinMAC(l *Link, bridge netlink.Link) error {
 	return nil
 }
 
-// refuseExisting tells a taken name in the sandbox from one in the host, which the kernel's answer to the creation of a pair does not.
-func (a *applier) refuseExisting(l *Link) error {
-	h, err := linksOf(a.kernel.at(l.Place))
+// RefuseLink is an error with code errcode.AlreadyExists if the namespace, which is that place of a plan, has a link of the name.
+func RefuseLink(n *Namespace, place Place, name string) error {
+	h, err := linksOf(n)
 	if err != nil {
 		return err
 	}
-	if _, err := h.LinkByName(l.Name); err == nil {
-		return errcode.Errorf(errcode.AlreadyExists, "%s interface %s exists already", l.Place, l.Name)
+	if _, err := h.LinkByName(name); err == nil {
+		return errcode.Errorf(errcode.AlreadyExists, "%s interface %s exists already", place, name)
 	}
 	return nil
 }

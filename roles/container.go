@@ -236,8 +236,15 @@ func Attached(r *Request) (*types100.Interface, []IP, error) {
 	return r.Prev.Interfaces[index], ips, nil
 }
 
-// Addresses asks the ipam plugin for addresses, and takes its routes and name servers over into the result.
+// Addresses asks the ipam plugin for addresses, and takes its routes and name servers over into the result. It does not ask for an
+// attachment that stands: the inverse, DEL, would give back the addresses that this one has.
 func Addresses(ctx context.Context, r *Request, into *types100.Result) ([]IP, error) {
+	if err := netutil.RefuseLink(r.Host, netutil.Host, r.Owner.LinkName()); err != nil {
+		return nil, errcode.Errorf(errcode.AlreadyExists, "%s: %w", r.Owner, err)
+	}
+	if err := netutil.RefuseLink(r.Sandbox, netutil.Sandbox, r.Owner.IfName); err != nil {
+		return nil, errcode.Errorf(errcode.AlreadyExists, "%s: %w", r.Owner, err)
+	}
 	got, err := r.IPAM.Add(ctx)
 	if err != nil {
 		return nil, err
