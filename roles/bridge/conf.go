@@ -142,16 +142,22 @@ func (c *conf) chooseMAC(cniArgs string) error {
 	if err != nil {
 		return err
 	}
-	wishes := []struct{ key, value string }{
-		{"runtimeConfig.mac", c.RuntimeConfig.MAC},
-		{"args.cni.mac", c.Args.CNI.MAC},
-		{"CNI_ARGS MAC", args["MAC"]},
+	wishes := []struct {
+		key, value string
+		code       uint
+	}{
+		{"runtimeConfig.mac", c.RuntimeConfig.MAC, errcode.InvalidConfig},
+		{"args.cni.mac", c.Args.CNI.MAC, errcode.InvalidConfig},
+		{"CNI_ARGS MAC", args["MAC"], errcode.InvalidEnvironment},
 	}
 	for _, w := range wishes {
-		if w.value = strings.TrimSpace(w.value); w.value != "" {
-			c.mac, err = roles.ParseMAC(w.key, w.value)
-			return err
+		if w.value = strings.TrimSpace(w.value); w.value == "" {
+			continue
 		}
+		if c.mac, err = roles.ParseMAC(w.key, w.value); err != nil {
+			return errcode.Errorf(w.code, "%s", err.Error())
+		}
+		return nil
 	}
 	return nil
 }
