@@ -208,6 +208,10 @@ func openNamespaces(r *Request, env *environment) (err error) {
 		return errcode.Errorf(errcode.InvalidNetNS, "CNI_NETNS: %w", err)
 	}
 	same, err := sandbox.Same(r.Host)
+	if err == nil && same && !env.override && env.command == verbDel {
+		sandbox.Close()
+		return nil // so too: a path in /proc, of a process whose number is now a process's of the host
+	}
 	if err == nil && same && !env.override {
 		err = errcode.Errorf(errcode.InvalidNetNS, "CNI_NETNS: %s is the plugin's own network namespace", env.netNS)
 	}
