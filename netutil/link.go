@@ -83,6 +83,23 @@ func (a *applier) make(l *Link) error {
 		return linkError(l, err)
 	}
 	a.links[linkKey{l.Place, l.Name}] = wanted
+	return a.pinMTU(l, wanted)
+}
+
+// pinMTU keeps a bridge from following its ports, to the default when the last of them goes. For that the MTU must be changed: the kernel
+// takes one that the bridge was created with for its own choice.
+func (a *applier) pinMTU(l *Link, made netlink.Link) error {
+	if l.Kind != Bridge || l.MTU == 0 {
+		return nil
+	}
+	h, err := linksOf(a.kernel.at(l.Place))
+	if err != nil {
+		return err
+	}
+	if err := h.LinkSetMTU(made, l.MTU); err != nil {
+		return errcode.Errorf(errcode.Kernel, "%s interface %s: set its MTU: %w", l.Place, l.Name, err)
+	}
+	made.Attrs().MTU = l.MTU
 	return nil
 }
 
@@ -138,6 +155,7 @@ func (a *applier) newLink(l *Link) netlink.Link {
 			// leaves them with a gateway that they cannot reach until their neighbour entries expire.
 			attrs.HardwareAddr = randomMAC()
 		}
+		attrs.MTU = 0 // see pinMTU
 		b := &netlink.Bridge{LinkAttrs: attrs}
 		if l.VLANs {
 			b.VlanFiltering = &l.VLANs
