@@ -7,12 +7,10 @@ import (
 	"flag"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -87,40 +85,6 @@ func TestExecutable(t *testing.T) {
 			t.Errorf("%d allocations before main, more than %d", total, maxStartAllocs)
 		}
 	})
-}
-
-// testAlone installs, calls and uninstalls where there is nothing else: no PATH, no /proc, no other file.
-func testAlone(t *testing.T, executable string) {
-	if os.Geteuid() != 0 {
-		t.Skip("chroot needs root")
-	}
-	root := t.TempDir()
-	program, err := os.ReadFile(executable)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(root, "cnibox"), program, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	run := func(stdin string, env []string, args ...string) string {
-		t.Helper()
-		command := exec.Cmd{
-			Path: args[0], Args: args, Env: env, Dir: "/", Stdin: strings.NewReader(stdin),
-			SysProcAttr: &syscall.SysProcAttr{Chroot: root},
-		}
-		out, err := command.CombinedOutput()
-		if err != nil {
-			t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
-		}
-		return string(out)
-	}
-	run("", []string{}, "/cnibox", "install")
-	answer := run(`{"cniVersion":"1.1.0"}`, []string{"CNI_COMMAND=VERSION"}, "/opt/cni/bin/bridge")
-	if !strings.Contains(answer, `"1.1.0"`) || !strings.Contains(answer, `"supportedVersions"`) {
-		t.Errorf("bridge answers VERSION with %s", answer)
-	}
-	run("", []string{}, "/opt/cni/bin/cnibox", "uninstall")
-	wantListing(t, filepath.Join(root, defaultFarm))
 }
 
 // startAllocs sums what the packages allocate while they are initialised, by the Go runtime's own count.
