@@ -29,6 +29,7 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 		"execs":    cmdExecs,
 		"refused":  cmdRefused,
 		"json":     cmdJSON,
+		"setenv":   cmdSetenv,
 		"cmpjson":  cmdCmpJSON,
 		"reserved": cmdReserved,
 		"leaks":    cmdLeaks,
@@ -159,9 +160,7 @@ func cmdRefused(ts *testscript.TestScript, neg bool, args []string) {
 // json PATH [VALUE]
 func cmdJSON(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, len(args) == 2 && !neg || len(args) == 1, "json PATH VALUE, or [!] json PATH")
-	var document any
-	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &document))
-	value, found := lookUp(document, args[0])
+	value, found := lookUp(answered(ts), args[0])
 	if found == neg {
 		ts.Fatalf("%s: found is %t: %v", args[0], found, value)
 	}
@@ -170,13 +169,29 @@ func cmdJSON(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// setenv NAME PATH
+func cmdSetenv(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 2, "setenv NAME PATH")
+	value, found := lookUp(answered(ts), args[1])
+	if !found {
+		ts.Fatalf("no %s", args[1])
+	}
+	ts.Setenv(args[0], fmt.Sprint(value))
+}
+
+// answered is the JSON document that the last plugin called has answered.
+func answered(ts *testscript.TestScript) any {
+	var document any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &document))
+	return document
+}
+
 // cmpjson FILE
 func cmdCmpJSON(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, !neg && len(args) == 1, "cmpjson FILE")
-	var got, want any
-	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &got))
+	var want any
 	ts.Check(json.Unmarshal([]byte(expandFile(ts, args[0])), &want))
-	for _, difference := range differences("answer", got, want) {
+	for _, difference := range differences("answer", answered(ts), want) {
 		ts.Logf("%s", difference)
 		defer ts.Fatalf("the answer is not that of %s", args[0])
 	}
