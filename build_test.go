@@ -9,47 +9,35 @@ import (
 	"testing"
 )
 
-// buildDir is where this test run has its executable and its farm; empty if no test needed one.
-var buildDir string
-
-func TestMain(m *testing.M) {
-	status := m.Run()
-	if buildDir != "" {
-		_ = os.RemoveAll(buildDir)
+// builtExecutable is the executable as `make build` makes it, once for all tests of the package. TestMain removes it.
+func builtExecutable(t *testing.T) string {
+	t.Helper()
+	path, err := buildOnce()
+	if err != nil {
+		t.Fatal(err)
 	}
-	os.Exit(status)
+	return path
 }
 
-// built is the executable as `make build` makes it, built once for all tests.
-var built = sync.OnceValues(func() (path string, err error) {
-	if buildDir, err = os.MkdirTemp("", "cnibox-test-"); err != nil {
+var buildOnce = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "cnibox-test-")
+	if err != nil {
 		return "", err
 	}
-	path = filepath.Join(buildDir, "build", "cnibox")
+	buildDir = dir
+	path := filepath.Join(dir, "cnibox")
 	if out, err := exec.Command("make", "build", "BIN="+path).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("make build: %w\n%s", err, out)
 	}
 	return path, nil
 })
 
-// testFarm is a folder of plugins, as `cnibox install` makes it, once for all tests.
-var testFarm = sync.OnceValues(func() (dir string, err error) {
-	path, err := built()
-	if err != nil {
-		return "", err
-	}
-	dir = filepath.Join(buildDir, "bin")
-	if out, err := exec.Command(path, "install", "--dir", dir).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("cnibox install: %w\n%s", err, out)
-	}
-	return dir, nil
-})
+var buildDir string
 
-func buildExecutable(t *testing.T) string {
-	t.Helper()
-	path, err := built()
-	if err != nil {
-		t.Fatal(err)
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if buildDir != "" {
+		_ = os.RemoveAll(buildDir)
 	}
-	return path
+	os.Exit(code)
 }

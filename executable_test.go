@@ -24,7 +24,7 @@ const (
 
 func TestExecutable(t *testing.T) {
 	t.Parallel()
-	path := buildExecutable(t)
+	path := builtExecutable(t)
 
 	t.Run("size", func(t *testing.T) {
 		info, err := os.Stat(path)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -29,7 +30,7 @@ func TestScripts(t *testing.T) {
 func TestMatrix(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(scriptDir, "matrix")
-	for _, role := range rolesOf(t, buildExecutable(t)) {
+	for _, role := range rolesOf(t, builtExecutable(t)) {
 		if _, err := os.Stat(filepath.Join(dir, role+".txtar")); err != nil {
 			t.Errorf("the role %s has no script: %v", role, err)
 		}
@@ -120,6 +121,19 @@ func resultFormat(version string) string {
 	}
 	return form
 }
+
+// testFarm is a folder of plugins, as `cnibox install` makes it, once for all scripts.
+var testFarm = sync.OnceValues(func() (string, error) {
+	executable, err := buildOnce()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(buildDir, "farm")
+	if out, err := exec.Command(executable, "install", "--dir", dir).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("cnibox install: %w\n%s", err, out)
+	}
+	return dir, nil
+})
 
 // scriptHost is the machine that a script plays on.
 type scriptHost struct {
