@@ -225,9 +225,9 @@ func TestPlansBySysctl(t *testing.T) {
 	v4, v6 := []IP{ipOf("10.0.0.5/24", "")}, []IP{ipOf("10.0.0.5/24", ""), ipOf("fd00::5/64", "")}
 	paths := func(list ...string) string { return strings.Join(list, " ") }
 	for _, c := range []struct{ got, want string }{
-		{sysctls(PlanIPv6("eth0", v4, false)), ""},
-		{sysctls(PlanIPv6("a.b", v6, false)), paths("net/ipv6/conf/a.b/disable_ipv6=0", "net/ipv6/conf/a.b/accept_dad=0")},
-		{sysctls(PlanIPv6("eth0", v6, true)), "net/ipv6/conf/eth0/disable_ipv6=0"},
+		{sysctls(PlanIPv6(netutil.Sandbox, "eth0", v4, false)), ""},
+		{sysctls(PlanIPv6(netutil.Sandbox, "a.b", v6, false)), paths("net/ipv6/conf/a.b/disable_ipv6=0", "net/ipv6/conf/a.b/accept_dad=0")},
+		{sysctls(PlanIPv6(netutil.Sandbox, "eth0", v6, true)), "net/ipv6/conf/eth0/disable_ipv6=0"},
 		{sysctls(PlanForwarding(nil)), ""},
 		{sysctls(PlanForwarding(v4)), "net/ipv4/ip_forward=1"},
 		{sysctls(PlanForwarding(v6[1:])), "net/ipv6/conf/all/forwarding=1"},
