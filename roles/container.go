@@ -245,6 +245,10 @@ func Addresses(ctx context.Context, r *Request, into *types100.Result) ([]IP, er
 	if err := netutil.RefuseLink(r.Sandbox, netutil.Sandbox, r.Owner.IfName); err != nil {
 		return nil, errcode.Errorf(errcode.AlreadyExists, "%s: %w", r.Owner, err)
 	}
+	return askIPAM(ctx, r, into)
+}
+
+func askIPAM(ctx context.Context, r *Request, into *types100.Result) ([]IP, error) {
 	got, err := r.IPAM.Add(ctx)
 	if err != nil {
 		return nil, err

@@ -189,12 +189,12 @@ func TestAddresses(t *testing.T) {
 	t.Parallel()
 	var into types100.Result
 	r := &Request{IPAM: answering(result(t, ipamResult), nil)}
-	ips, err := Addresses(context.Background(), r, &into)
+	ips, err := askIPAM(context.Background(), r, &into)
 	if err != nil || !slices.Equal(ips, []IP{ipOf("10.0.0.5/24", "10.0.0.1")}) || into.DNS.Domain != "x" || routes(into.Routes) != "0.0.0.0/0 <nil>" {
 		t.Errorf("got %v, %v, %+v", ips, err, into)
 	}
 	r.IPAM = answering(&types100.Result{}, nil)
-	if _, err := Addresses(context.Background(), r, &into); errcode.Of(err) != errcode.DelegateFailed {
+	if _, err := askIPAM(context.Background(), r, &into); errcode.Of(err) != errcode.DelegateFailed {
 		t.Errorf("no address: %v", err)
 	}
 }

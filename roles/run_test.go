@@ -115,10 +115,10 @@ const (
 // A runtime may ask for VERSION with made-up values, and without a configuration.
 func TestVersionVerb(t *testing.T) {
 	t.Parallel()
-	for _, stdin := range []string{`{"cniVersion":"0.4.0"}`, `{"cniVersion":"9"}`, ``, `{`} {
+	for stdin, version := range map[string]string{`{"cniVersion":"0.4.0"}`: "0.4.0", `{"cniVersion":"9"}`: "1.1.0", ``: "1.1.0", `{`: "1.1.0"} {
 		f := &fake{}
 		a := run(t, Table{"fake": f}, environ(verbVersion, "dummy", "CNI_CONTAINERID=", "CNI_IFNAME=a/b", "CNI_PATH"), stdin)
-		want := `{"cniVersion":"1.1.0","supportedVersions":["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}` + "\n"
+		want := `{"cniVersion":"` + version + `","supportedVersions":["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}` + "\n"
 		if a.stdout != want || len(f.calls) > 0 {
 			t.Errorf("%q: %q, called %v", stdin, a.stdout, f.calls)
 		}
@@ -289,7 +289,7 @@ func TestNamespaces(t *testing.T) {
 		{verbAdd, "/proc/self/ns/mnt", "", "is a namespace of another kind"},
 		{verbAdd, own, "", "is the plugin's own network namespace"},
 		{verbCheck, own, "CNI_NETNS_OVERRIDE=0", "own network namespace"},
-		{verbDel, own, "", "own network namespace"},
+		{verbDel, own, "", ""},
 		{verbAdd, own, "CNI_NETNS_OVERRIDE=true", ""},
 		{verbDel, "/nowhere/ns", "", ""},
 		{verbDel, file, "", ""},
