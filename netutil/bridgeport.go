@@ -103,8 +103,12 @@ func memberOf(vlans []VLAN, id uint16) bool {
 
 // FiltersBridged tells whether the namespace's bridges hand the frames that they forward to the IP packet filter (module br_netfilter).
 func FiltersBridged(n *Namespace) bool {
-	v, err := n.Sysctl("net", "bridge", "bridge-nf-call-iptables")
-	return err == nil && v != "0"
+	for _, key := range []string{"bridge-nf-call-iptables", "bridge-nf-call-ip6tables"} {
+		if v, err := n.Sysctl("net", "bridge", key); err == nil && v != "0" {
+			return true
+		}
+	}
+	return false
 }
 
 // PortAmong is the first of the named links that is a port of a bridge; empty if none is.
@@ -121,7 +125,11 @@ func PortAmong(n *Namespace, names []string) (string, error) {
 		if err != nil {
 			return "", errcode.Errorf(errcode.Kernel, "interface %s: %w", name, err)
 		}
-		if link.Attrs().MasterIndex != 0 {
+		if link.Attrs().MasterIndex == 0 {
+			continue
+		}
+		// A bridge may itself belong to a VRF, or to a bond.
+		if master, err := h.LinkByIndex(link.Attrs().MasterIndex); err == nil && master.Type() == kindName(Bridge) {
 			return name, nil
 		}
 	}
