@@ -187,6 +187,12 @@ func (n *Node) Del(role, pod, conf string) {
 // Server answers every connection to a TCP port, and every datagram to the UDP port of that number, with the address of who asked.
 func (n *Node) Server(ns *nstest.NS, port int) {
 	n.t.Helper()
+	n.NamedServer("", ns, port)
+}
+
+// NamedServer is a Server that puts a name in front of the address, where several could be the one that answers.
+func (n *Node) NamedServer(name string, ns *nstest.NS, port int) {
+	n.t.Helper()
 	err := ns.Do(func() error {
 		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
 		if err != nil {
@@ -197,8 +203,8 @@ func (n *Node) Server(ns *nstest.NS, port int) {
 			return errors.Join(err, l.Close())
 		}
 		n.t.Cleanup(func() { _, _ = l.Close(), u.Close() })
-		go serveTCP(l)
-		go serveUDP(u)
+		go serveTCP(l, name)
+		go serveUDP(u, name)
 		return nil
 	})
 	if err != nil {
@@ -206,25 +212,25 @@ func (n *Node) Server(ns *nstest.NS, port int) {
 	}
 }
 
-func serveTCP(l net.Listener) {
+func serveTCP(l net.Listener, name string) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return
 		}
-		_, _ = c.Write([]byte(host(c.RemoteAddr())))
+		_, _ = c.Write([]byte(name + host(c.RemoteAddr())))
 		_ = c.Close()
 	}
 }
 
-func serveUDP(u net.PacketConn) {
+func serveUDP(u net.PacketConn, name string) {
 	buf := make([]byte, 1500)
 	for {
 		_, from, err := u.ReadFrom(buf)
 		if err != nil {
 			return
 		}
-		_, _ = u.WriteTo([]byte(host(from)), from)
+		_, _ = u.WriteTo([]byte(name+host(from)), from)
 	}
 }
 
@@ -237,37 +243,70 @@ func host(a net.Addr) string {
 	return ap.Addr().Unmap().WithZone("").String()
 }
 
-// patience is how long Ask waits for what should come, and for what should not.
-const patience = time.Second
+// How long to wait for what should come, which a busy machine may delay, and for what should not.
+const (
+	patience   = 5 * time.Second
+	impatience = 500 * time.Millisecond
+)
 
 // Ask connects from a namespace to a Server at "address:port", by "tcp" or "udp", and returns whom it saw.
 func (n *Node) Ask(ns *nstest.NS, network, to string) (seen string, err error) {
+	return ask(ns, network, to, patience)
+}
+
+func ask(ns *nstest.NS, network, to string, wait time.Duration) (seen string, err error) {
+	c, err := dial(ns, network, to, wait)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = c.Close() }()
+	return exchange(c, wait)
+}
+
+// Dial connects from a namespace, for what is to be asked over one connection more than once.
+func (n *Node) Dial(ns *nstest.NS, network, to string) net.Conn {
+	n.t.Helper()
+	c, err := dial(ns, network, to, patience)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func dial(ns *nstest.NS, network, to string, wait time.Duration) (c net.Conn, err error) {
 	err = ns.Do(func() error {
-		c, err := net.DialTimeout(network, to, patience)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = c.Close() }()
-		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-			return err
-		}
-		if network == "udp" {
-			if _, err := c.Write([]byte("?")); err != nil {
-				return err
-			}
-		}
-		buf := make([]byte, 100)
-		k, err := c.Read(buf)
-		seen = string(buf[:k])
+		c, err = net.DialTimeout(network, to, wait)
 		return err
 	})
-	return seen, err
+	return c, err
+}
+
+// Exchange asks a Server over a connection that Dial has made.
+func Exchange(c net.Conn) (seen string, err error) { return exchange(c, patience) }
+
+func exchange(c net.Conn, wait time.Duration) (seen string, err error) {
+	if err := c.SetDeadline(time.Now().Add(wait)); err != nil {
+		return "", err
+	}
+	if c.LocalAddr().Network() == "udp" {
+		if _, err := c.Write([]byte("?")); err != nil {
+			return "", err
+		}
+	}
+	buf := make([]byte, 100)
+	k, err := c.Read(buf)
+	return string(buf[:k]), err
 }
 
 // WantSeen fails the test unless the server saw the asker as from; an empty from means that no answer must come.
 func (n *Node) WantSeen(ns *nstest.NS, network, to, from string) {
 	n.t.Helper()
-	seen, err := n.Ask(ns, network, to)
+	wait := patience
+	if from == "" {
+		wait = impatience
+	}
+	seen, err := ask(ns, network, to, wait)
 	switch {
 	case from == "" && err == nil:
 		n.t.Errorf("%s %s answered, and should not; it saw %s", network, to, seen)
