@@ -21,6 +21,7 @@ func roleInfos() []roleInfo {
 		{Name: "bridge", Kind: "main", Summary: "joins pods to a bridge by a veth pair"},
 		{Name: "host-local", Kind: "ipam", Summary: "gives addresses from ranges, kept on the node's disk"},
 		{Name: "loopback", Kind: "main", Summary: "brings up the pod's loopback interface"},
+		{Name: "portmap", Kind: "meta", Summary: "leads ports of the host to pods"},
 		{Name: "ptp", Kind: "main", Summary: "joins a pod to the host by a routed veth pair"},
 		{Name: "static", Kind: "ipam", Summary: "gives the addresses that the configuration names"},
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/cnibox/cnibox/roles"
 	"github.com/cnibox/cnibox/roles/bridge"
 	"github.com/cnibox/cnibox/roles/loopback"
+	"github.com/cnibox/cnibox/roles/portmap"
 	"github.com/cnibox/cnibox/roles/ptp"
 )
 
@@ -23,6 +24,7 @@ func roleTable() roles.Table {
 		"bridge":     bridge.New(),
 		"host-local": hostlocal.New(),
 		"loopback":   loopback.New(),
+		"portmap":    portmap.New(),
 		"ptp":        ptp.New(),
 		"static":     static.New(),
 	}
