@@ -26,7 +26,7 @@ help: ## show this list
 NOINLINE := github.com/... golang.org/x/... text/... regexp/... encoding/json reflect fmt
 .PHONY: build
 build: ## build bin/cnibox: static, trimmed, reproducible
-	CGO_ENABLED=0 go build -buildmode=exe -trimpath $(NOINLINE:%=-gcflags=%=-l) \
+	@CGO_ENABLED=0 go build -buildmode=exe -trimpath $(NOINLINE:%=-gcflags=%=-l) \
 		-ldflags '-s -w -buildid= -X main.version=$(VERSION)' -o $(BIN) .
 
 .PHONY: demo

@@ -106,6 +106,9 @@ func TestSpoofedFramesAreDropped(t *testing.T) {
 		a, b := n.Add("bridge", "a", c), n.Add("bridge", "b", c)
 		ping(t, a.NS, b, true)
 		a.Run("ip", "link", "set", "eth0", "address", "02:00:00:00:00:99")
+		for _, p := range []*roletest.Pod{a, b} { // who still knows the former address would answer to that
+			p.Run("ip", "neigh", "flush", "dev", "eth0")
+		}
 		ping(t, a.NS, b, !on)
 		if err := n.Check("bridge", "b", c); err != nil {
 			t.Errorf("CHECK: %v", err)
