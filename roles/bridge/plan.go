@@ -47,7 +47,7 @@ func (c *conf) plan(o owner.Owner, mac net.HardwareAddr, ips []roles.IP, routes 
 func (c *conf) planLinks(o owner.Owner, mac net.HardwareAddr) []netutil.Link {
 	up := !c.DisableContainerInterface
 	links := []netutil.Link{
-		{Name: c.Bridge, Kind: netutil.Bridge, Shared: true, MTU: c.MTU, Up: true, Promisc: c.PromiscMode, VLANs: c.filtersVLANs()},
+		{Name: c.Bridge, Kind: netutil.Bridge, Shared: true, MTU: c.MTU, Up: true, Carrier: up, Promisc: c.PromiscMode, VLANs: c.filtersVLANs()},
 		{
 			Name: o.LinkName(), Kind: netutil.Veth, MTU: c.MTU, MAC: o.MAC(), Up: true, Carrier: up, OwnerTag: true,
 			Master: c.Bridge,
