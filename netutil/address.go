@@ -193,7 +193,7 @@ func (a *applier) waitDAD(ctx context.Context, ad *Addr) error {
 		return err
 	}
 	n := a.kernel.at(ad.Place)
-	return waitFor(ctx, n, "address "+ad.Prefix.String(), []uint{unix.RTNLGRP_IPV6_IFADDR}, func() (bool, error) {
+	return waitFor(ctx, n, "address "+ad.Prefix.String(), waitLimit, []uint{unix.RTNLGRP_IPV6_IFADDR}, func() (bool, error) {
 		list, err := Dump("addresses of "+ad.Link, func() ([]netlink.Addr, error) { return h.AddrList(link, netlink.FAMILY_V6) })
 		if err != nil {
 			return false, err

@@ -17,8 +17,14 @@ import (
 // carrier, a millisecond.
 const waitLimit = 10 * time.Second
 
+// bridgeLimit bounds the wait for a bridge's own carrier. A bridge that somebody made with a spanning tree takes half a minute (IEEE 802.1D,
+// forward delay), for which nobody wants ADD to wait or to fail.
+const bridgeLimit = time.Second
+
 // waitFor returns once done says so. It asks again on every netlink event of the groups, and never sleeps in between.
-func waitFor(ctx context.Context, n *Namespace, what string, groups []uint, done func() (bool, error)) error {
+func waitFor(
+	ctx context.Context, n *Namespace, what string, limit time.Duration, groups []uint, done func() (bool, error),
+) error {
 	// The first look needs no subscription: most often all is well already.
 	if ok, err := done(); ok || err != nil {
 		return err
@@ -28,17 +34,17 @@ func waitFor(ctx context.Context, n *Namespace, what string, groups []uint, done
 		return errcode.Errorf(errcode.Kernel, "subscribe to %s: %w", what, err)
 	}
 	defer events.Close()
-	for end := time.Now().Add(waitLimit); ; {
+	for end := time.Now().Add(limit); ; {
 		if ok, err := done(); ok || err != nil {
 			return err
 		}
 		left := time.Until(end)
 		if left <= 0 || ctx.Err() != nil {
-			return errcode.Errorf(errcode.TryAgainLater, "%s: not ready in %s", what, waitLimit)
+			return errcode.Errorf(errcode.TryAgainLater, "%s: not ready in %s", what, limit)
 		}
 		// Woken at least once a second, to notice that the runtime gave up.
-		limit := unix.NsecToTimeval(min(left, time.Second).Nanoseconds())
-		if err := events.SetReceiveTimeout(&limit); err != nil {
+		second := unix.NsecToTimeval(min(left, time.Second).Nanoseconds())
+		if err := events.SetReceiveTimeout(&second); err != nil {
 			return errcode.Errorf(errcode.Kernel, "wait for %s: %w", what, err)
 		}
 		// ENOBUFS means that events were lost, which is an event too.
@@ -58,28 +64,39 @@ func isOneOf(err error, wanted ...unix.Errno) bool {
 }
 
 // waitCarrier waits until the links that the plan names forward traffic: the kernel raises the carrier of a pair, and the state of a
-// bridge port, after it has answered the request that took the second end up.
+// bridge and its port, after it has answered the request that took the second end up.
 func (a *applier) waitCarrier(ctx context.Context) error {
 	for i := range a.plan.Links {
 		l := &a.plan.Links[i]
 		if !l.Carrier {
 			continue
 		}
-		n := a.kernel.at(l.Place)
-		h, err := linksOf(n)
-		if err != nil {
-			return err
+		limit := waitLimit
+		if l.Kind == Bridge {
+			limit = bridgeLimit
 		}
-		err = waitFor(ctx, n, l.Place.String()+" interface "+l.Name, []uint{unix.RTNLGRP_LINK}, func() (bool, error) {
-			link, err := h.LinkByName(l.Name)
-			if err != nil {
-				return false, errcode.Errorf(errcode.Kernel, "%s interface %s: %w", l.Place, l.Name, err)
-			}
-			return link.Attrs().OperState == netlink.OperUp, nil
-		})
+		err := a.waitUp(ctx, l, limit)
+		if errcode.Of(err) == errcode.TryAgainLater && l.Kind == Bridge && ctx.Err() == nil {
+			continue
+		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (a *applier) waitUp(ctx context.Context, l *Link, limit time.Duration) error {
+	n := a.kernel.at(l.Place)
+	h, err := linksOf(n)
+	if err != nil {
+		return err
+	}
+	return waitFor(ctx, n, l.Place.String()+" interface "+l.Name, limit, []uint{unix.RTNLGRP_LINK}, func() (bool, error) {
+		link, err := h.LinkByName(l.Name)
+		if err != nil {
+			return false, errcode.Errorf(errcode.Kernel, "%s interface %s: %w", l.Place, l.Name, err)
+		}
+		return link.Attrs().OperState == netlink.OperUp, nil
+	})
 }

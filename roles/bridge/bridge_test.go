@@ -259,3 +259,10 @@ func wantCode(t *testing.T, err error, code uint, words string) {
 		t.Errorf("got %v, want code %d and %q", err, code, words)
 	}
 }
+
+// A bridge with a spanning tree forwards nothing for half a minute: ADD does not wait for that.
+func TestSpanningTree(t *testing.T) {
+	n := newNode(t)
+	n.Host.Run("ip", "link", "add", "cni0", "type", "bridge", "stp_state", "1")
+	n.Add("bridge", "a", conf(t.TempDir(), `"isGateway": true`))
+}
