@@ -4,7 +4,9 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -137,6 +139,12 @@ func hostWithFlows(t *testing.T) *netutil.Namespace {
 		ns.Run("ip", "addr", "add", a, "dev", "br0", "nodad")
 	}
 	ns.Run("ip", "route", "add", "default", "via", "192.0.2.99")
+	// A busy kernel takes its time to make an IPv6 address its own.
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(ns.Run("ip", "-6", "route", "show", "table", "local"), "fd00::1"); {
+		if time.Now().After(end) {
+			t.Fatal("fd00::1 is not local")
+		}
+	}
 	n := open(t, ns)
 	h := conntrackHandle(t, n)
 	for _, f := range flows {
