@@ -41,8 +41,8 @@ func (s *Store) begin(create bool) (*txn, error) {
 		if err == nil && t != nil {
 			return t, nil
 		}
-		if !create && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)) {
-			return nil, nil
+		if !create && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENAMETOOLONG)) {
+			return nil, nil // where there can be no folder, there is none
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed since it was made

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -237,6 +238,18 @@ func TestMissingFolder(t *testing.T) {
 	}
 	_, err = under.Acquire(podA, []Set{pool("10.0.0.1", "10.0.0.1")})
 	wantCode(t, err, errcode.Storage, file)
+	long, err := New(t.TempDir(), strings.Repeat("n", 256))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := mustRelease(t, long, podA); got != "" {
+		t.Error(got)
+	}
+	if got, err := long.Retain(nil); got != nil || err != nil {
+		t.Error(got, err)
+	}
+	_, err = long.Acquire(podA, []Set{pool("10.0.0.1", "10.0.0.1")})
+	wantCode(t, err, errcode.Storage, "file name too long")
 }
 
 func TestNames(t *testing.T) {
