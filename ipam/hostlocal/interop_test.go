@@ -19,8 +19,6 @@ import (
 	"github.com/cnibox/cnibox/netutil/nstest"
 )
 
-// These tests let the reference's host-local and ours take turns on one folder.
-
 // plugin is an executable host-local.
 type plugin string
 
@@ -76,14 +74,13 @@ func (a answer) addrs() string {
 	return strings.Join(out, ", ")
 }
 
-// call starts the plugin. That it succeeds exactly if it answers no error is a matter of course.
-func (p plugin) call(t *testing.T, version string, o order) (a answer) {
+// command is the plugin with its variables and its configuration.
+func (p plugin) command(t *testing.T, version string, o order) *exec.Cmd {
 	conf := map[string]any{"cniVersion": version, "name": "net", "type": "x", "ipam": o.ipam}
 	maps.Copy(conf, o.conf)
 	stdin, err := json.Marshal(conf)
 	if err != nil {
 		t.Error(err)
-		return a
 	}
 	cmd := exec.Command(string(p))
 	cmd.Env = []string{"CNI_COMMAND=" + o.verb, "CNI_PATH=/nowhere"}
@@ -91,7 +88,13 @@ func (p plugin) call(t *testing.T, version string, o order) (a answer) {
 		cmd.Env = append(cmd.Env, "CNI_CONTAINERID="+o.pod.id, "CNI_IFNAME="+o.pod.ifName, "CNI_NETNS="+o.netNS, "CNI_ARGS="+o.args)
 	}
 	cmd.Stdin = bytes.NewReader(stdin)
-	out, failed := cmd.Output()
+	return cmd
+}
+
+// call starts the plugin. That it succeeds exactly if it answers no error is a matter of course.
+func (p plugin) call(t *testing.T, version string, o order) (a answer) {
+	out, failed := p.command(t, version, o).Output()
+	var err error
 	if len(out) > 0 {
 		err = json.Unmarshal(out, &a)
 	}
@@ -341,11 +344,23 @@ const (
 	dualStack   = `{"subnet":"10.1.0.0/28","ranges":[[{"subnet":"fd00::/124","rangeEnd":"fd00::a"}]]}`
 )
 
-// TestTakeTurns has the two plugins called at random, one after the other, for pods of either. What a pod has, whoever gave it, the other
-// knows, keeps, checks and takes back; the files are always those that the reference alone would have left.
-func TestTakeTurns(t *testing.T) {
+// TestWithReference has the reference's host-local and ours share a folder. The executables are built once.
+func TestWithReference(t *testing.T) {
 	t.Parallel()
 	reference, own := buildPlugins(t)
+	for name, test := range map[string]func(*testing.T, plugin, plugin){
+		"in turns": takeTurns, "at the same time": atTheSameTime, "killed": killed,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, reference, own)
+		})
+	}
+}
+
+// takeTurns has the two plugins called at random, one after the other, for pods of either. What a pod has, whoever gave it, the other
+// knows, keeps, checks and takes back; the files are always those that the reference alone would have left.
+func takeTurns(t *testing.T, reference, own plugin) {
 	for name, ipam := range map[string]string{"IPv4": singleStack, "dual": dualStack} {
 		seed := uint64(time.Now().UnixNano())
 		t.Run(fmt.Sprint(name, " seed=", seed), func(t *testing.T) {
@@ -372,12 +387,10 @@ func TestTakeTurns(t *testing.T) {
 	}
 }
 
-// TestAtTheSameTime has goroutines call both plugins for pods of their own, in a pool with just room for all. An address that two are given
+// atTheSameTime has goroutines call both plugins for pods of their own, in a pool with just room for all. An address that two are given
 // at once, and an ADD that finds none, show. Each pod is deleted by the plugin that did not add it.
-func TestAtTheSameTime(t *testing.T) {
-	t.Parallel()
+func atTheSameTime(t *testing.T, reference, own plugin) {
 	const workers, rounds = 5, 14
-	reference, own := buildPlugins(t)
 	// Besides the gateways, an address for each worker.
 	n := newNode(t, reference, own, `{"ranges":[[{"subnet":"10.1.0.0/29"}],[{"subnet":"fd00::/124","rangeEnd":"fd00::6"}]]}`, 0)
 	var mu sync.Mutex
@@ -435,5 +448,59 @@ func TestAtTheSameTime(t *testing.T) {
 	}
 	if want := []string{"last_reserved_ip.0", "last_reserved_ip.1", "lock"}; !slices.Equal(left, want) {
 		t.Errorf("left %v, want %v", left, want)
+	}
+}
+
+// killed kills an ADD of either plugin at any moment. The DEL by the other succeeds, and what the killed one left is none of the pod's:
+// at most an empty file, by the reference, which ours gives out again.
+func killed(t *testing.T, reference, own plugin) {
+	const rounds = 40
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	n := newNode(t, reference, own, dualStack, seed)
+	start := time.Now()
+	n.own.call(t, "1.0.0", order{verb: "ADD", pod: pod{"first", "eth0"}, netNS: n.netNS, ipam: n.ipam})
+	n.reference.call(t, "1.0.0", order{verb: "DEL", pod: pod{"first", "eth0"}, ipam: n.ipam})
+	usual := time.Since(start) // of two calls
+	died, empty := 0, map[string]bool{}
+	for round := range rounds {
+		first, second := n.own, n.reference
+		if round%2 == 0 {
+			first, second = second, first
+		}
+		p := pod{fmt.Sprint("p", round), "eth0"}
+		cmd := first.command(t, "1.0.0", order{verb: "ADD", pod: p, netNS: n.netNS, ipam: n.ipam})
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(n.Int64N(int64(usual / 2))))
+		_ = cmd.Process.Kill()
+		if cmd.Wait() != nil {
+			died++
+		}
+		if a := second.call(t, "1.0.0", order{verb: "DEL", pod: p, ipam: n.ipam}); a.Code != 0 {
+			t.Errorf("%s: DEL: %+v", second, a)
+		}
+		entries, err := os.ReadDir(filepath.Join(n.dir, "net"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			text, err := os.ReadFile(filepath.Join(n.dir, "net", e.Name()))
+			if _, notAddr := netip.ParseAddr(e.Name()); notAddr != nil {
+				continue
+			}
+			if err != nil || len(text) > 0 || first == n.own && !empty[e.Name()] {
+				t.Fatalf("%s, killed: %s holds %q, %v", first, e.Name(), text, err)
+			}
+			empty[e.Name()] = true
+		}
+	}
+	t.Logf("%d of %d died before they had answered and left %d empty files", died, rounds, len(empty))
+	if a := n.own.call(t, "1.1.0", order{verb: "GC", ipam: n.ipam, conf: map[string]any{"cni.dev/valid-attachments": nil}}); a.Code != 0 {
+		t.Errorf("GC: %+v", a)
+	}
+	for range 8 { // all but the gateways
+		n.own.call(t, "1.0.0", order{verb: "ADD", pod: pod{fmt.Sprint("all", n.IntN(1<<30)), "eth0"}, netNS: n.netNS, ipam: n.ipam})
 	}
 }
