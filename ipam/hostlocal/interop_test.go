@@ -230,12 +230,18 @@ func (n *node) del() {
 	if a := who.call(n.T, "1.0.0", o); a.Code != 0 {
 		n.Fatalf("%s: DEL %v: %+v", who, o.pod, a)
 	}
-	gone, old := n.held(o.pod)
-	if len(gone) == 0 {
-		gone = old
+	times := 1
+	if who == n.reference { // which does it over for each range set
+		times = len(n.sets)
 	}
-	for _, name := range gone {
-		delete(n.files, name)
+	for range times {
+		gone, old := n.held(o.pod)
+		if len(gone) == 0 {
+			gone = old
+		}
+		for _, name := range gone {
+			delete(n.files, name)
+		}
 	}
 }
 
