@@ -26,6 +26,30 @@ func (a *applier) addAddrs(ctx context.Context) error {
 	return nil
 }
 
+// waitLocal waits until the sandbox answers to its IPv6 addresses. The kernel adds an address at once, but joins its multicast group and
+// makes it a local one in a queue of work that all namespaces share, and while many come and go that takes a second.
+func (a *applier) waitLocal(ctx context.Context) error {
+	for i := range a.plan.Addrs {
+		ad := &a.plan.Addrs[i]
+		if ad.Place != Sandbox || ad.Prefix.Addr().Is4() {
+			continue
+		}
+		h, err := linksOf(a.kernel.Sandbox)
+		if err != nil {
+			return err
+		}
+		groups := []uint{unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_IFADDR}
+		err = waitFor(ctx, a.kernel.Sandbox, "address "+ad.Prefix.String(), waitLimit, groups, func() (bool, error) {
+			routes, err := h.RouteGet(ad.Prefix.Addr().AsSlice())
+			return err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (a *applier) addAddr(ad *Addr) error {
 	link, h, err := a.link(ad.Place, ad.Link)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 func Apply(ctx context.Context, p *Plan, k Kernel, undo *Undo) (*Applied, error) {
 	a := &applier{plan: p, kernel: k, undo: undo, links: map[linkKey]netlink.Link{}}
 	steps := []func(context.Context) error{
-		a.makeLinks, a.writeSysctls, a.raiseLinks, a.addAddrs, a.addRoutes, a.addFilter, a.waitCarrier,
+		a.makeLinks, a.writeSysctls, a.raiseLinks, a.addAddrs, a.addRoutes, a.addFilter, a.waitCarrier, a.waitLocal,
 	}
 	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
