@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -87,4 +88,18 @@ func elements() ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// Descriptors are the file descriptors that the process has open, each with what it leads to. Tests that compare them must not run in
+// parallel to others.
+func Descriptors() ([]string, error) {
+	const dir = "/proc/self/fd/"
+	entries, err := os.ReadDir(dir)
+	var out []string
+	for _, e := range entries {
+		if target, err := os.Readlink(dir + e.Name()); err == nil { // not the one that was read from
+			out = append(out, e.Name()+" "+target)
+		}
+	}
+	return out, err
 }
