@@ -54,33 +54,45 @@ func testAlone(t *testing.T, executable string) {
 	wantListing(t, filepath.Join(string(root), defaultFarm))
 }
 
-// testAttachAlone adds, checks and deletes a pod. What belongs to the kernel is there: /proc, and the pod's namespace.
+// testAttachAlone adds, checks and deletes a pod with bridge, host-local and portmap. What belongs to the kernel is there: /proc, and the
+// pod's namespace.
 func testAttachAlone(t *testing.T, root aloneRoot) {
 	host, pod := nstest.New(t, "host"), nstest.New(t, "pod")
 	host.VarLib = t.TempDir() // and with it mounts of its own
+	const (
+		bridge = `{"cniVersion":"1.1.0","name":"net","type":"bridge","isGateway":true,"ipMasq":true,"macspoofchk":true,` +
+			`"ipam":{"type":"host-local","subnet":"10.10.0.0/24","routes":[{"dst":"0.0.0.0/0"}]}%s}`
+		portmap = `{"cniVersion":"1.1.0","name":"net","type":"portmap",` +
+			`"runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80}]}%s}`
+	)
 	err := host.Do(func() error {
 		if err := mountForAlone(string(root), pod.Path); err != nil {
 			return err
 		}
-		conf := `{"cniVersion":"1.1.0","name":"net","type":"bridge","isGateway":true,"ipMasq":true,` +
-			`"ipam":{"type":"host-local","subnet":"10.10.0.0/24","routes":[{"dst":"0.0.0.0/0"}]}%s}`
-		call := func(verb, more string) (string, error) {
-			return root.run(fmt.Sprintf(conf, more), []string{
-				"CNI_COMMAND=" + verb, "CNI_CONTAINERID=pod", "CNI_NETNS=/pod", "CNI_IFNAME=eth0", "CNI_PATH=/opt/cni/bin",
-			}, "/opt/cni/bin/bridge")
+		result := ""
+		for _, call := range []struct{ verb, role, conf string }{
+			{"ADD", "bridge", bridge},
+			{"ADD", "portmap", portmap},
+			{"CHECK", "bridge", bridge},
+			{"CHECK", "portmap", portmap},
+			{"DEL", "portmap", portmap},
+			{"DEL", "bridge", bridge},
+		} {
+			prev := ""
+			if result != "" {
+				prev = `,"prevResult":` + result
+			}
+			out, err := root.run(fmt.Sprintf(call.conf, prev), []string{
+				"CNI_COMMAND=" + call.verb, "CNI_CONTAINERID=pod", "CNI_NETNS=/pod", "CNI_IFNAME=eth0", "CNI_PATH=/opt/cni/bin",
+			}, "/opt/cni/bin/"+call.role)
+			if err != nil {
+				return err
+			}
+			if call.verb == "ADD" {
+				result = out
+			}
 		}
-		result, err := call("ADD", "")
-		if err != nil {
-			return err
-		}
-		if _, err := exec.Command("ping", "-c1", "-W1", "10.10.0.2").Output(); err != nil {
-			return fmt.Errorf("ping the pod from the host: %w", err)
-		}
-		if _, err := call("CHECK", `,"prevResult":`+result); err != nil {
-			return err
-		}
-		_, err = call("DEL", `,"prevResult":`+result)
-		return err
+		return nil
 	})
 	if err != nil {
 		t.Error(err)
