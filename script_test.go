@@ -23,7 +23,7 @@ const scriptDir = "testdata/scripts"
 
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	testscript.Run(t, scriptParams(scriptDir, roles.Versions()[len(roles.Versions())-1]))
+	testscript.Run(t, scriptParams(t, scriptDir, roles.Versions()[len(roles.Versions())-1]))
 }
 
 // TestMatrix runs the script of each role with each version of the specification, and with a configuration that names none.
@@ -38,7 +38,7 @@ func TestMatrix(t *testing.T) {
 	for _, version := range append(roles.Versions(), "none") {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			params := scriptParams(dir, version)
+			params := scriptParams(t, dir, version)
 			setup := params.Setup
 			params.Setup = func(env *testscript.Env) error {
 				if err := setup(env); err != nil {
@@ -86,13 +86,15 @@ func wantAllVerbs(env *testscript.Env) {
 
 // scriptParams is how scripts run, with configurations of a version of the specification; "none" stands for a configuration from before
 // the key cniVersion.
-func scriptParams(dir, version string) testscript.Params {
+func scriptParams(t *testing.T, dir, version string) testscript.Params {
+	t.Helper()
 	answered, key := version, fmt.Sprintf("%q: %q,", "cniVersion", version)
 	if version == "none" {
 		answered, key = "0.1.0", ""
 	}
 	return testscript.Params{
 		Dir:                dir,
+		WorkdirRoot:        t.TempDir(), // testscript leaves one of its own behind where -run chooses among the scripts
 		RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("VERSION", answered)
