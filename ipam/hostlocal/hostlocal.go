@@ -50,6 +50,10 @@ func (Role) Add(_ context.Context, r *roles.Request) (*types100.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.Undo.Push("reserved addresses", func() error {
+		_, err := s.Release(holder(r))
+		return err
+	})
 	for i, addr := range addrs {
 		p := poolOf(c.sets[i], addr)
 		result.IPs = append(result.IPs, &types100.IPConfig{

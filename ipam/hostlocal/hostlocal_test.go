@@ -3,7 +3,9 @@ package hostlocal
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
+	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
@@ -31,6 +34,7 @@ func call(dir, pod, ipam string, rest ...string) *roles.Request {
 		Owner:      owner.Owner{Network: "net", ContainerID: pod, IfName: "eth0"},
 		CNIVersion: "1.1.0",
 		Conf:       []byte(conf + "}"),
+		Undo:       &netutil.Undo{},
 	}
 }
 
@@ -278,6 +282,30 @@ func TestLife(t *testing.T) {
 }
 
 // STATUS of a place that cannot be written, or where a file is in the way, and without touching what is not there yet.
+// The runner plays the undo list back where nobody takes the result. A refused second ADD has nothing to undo.
+func TestUndo(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := call(dir, "pod", `"subnet":"10.1.0.0/24"`)
+	add(t, r)
+	again := call(dir, "pod", `"subnet":"10.1.0.0/24"`)
+	_, err := New().Add(context.Background(), again)
+	wantCode(t, err, errcode.AlreadyExists)
+	file := filepath.Join(dir, "net", "10.1.0.2")
+	if err := again.Undo.Run(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Errorf("the undo of a refused ADD took the address away: %v", err)
+	}
+	if err := r.Undo.Run(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the address is still reserved (%v)", err)
+	}
+}
+
 func TestStatusOfPlace(t *testing.T) {
 	t.Parallel()
 	ctx, dir := context.Background(), t.TempDir()
