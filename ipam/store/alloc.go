@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"io/fs"
 	"math"
 	"net/netip"
 	"slices"
@@ -103,10 +104,14 @@ func (t *txn) acquire(h Holder, sets []Set) (_ []netip.Addr, err error) {
 	return picks, nil
 }
 
-// takeBack removes an address file that this call has made.
+// takeBack removes an address file that this call has made. The index does not tell: a file may be there though its making failed.
 func (t *txn) takeBack(addr netip.Addr, h Holder) error {
-	if i, found := t.index.search(keyOf(addr)); !found || t.index.owner(i) != ownerOf(h.text()) {
+	text, err := t.read(addr)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && text != h.text():
 		return nil
+	case err != nil:
+		return errcode.Errorf(errcode.Storage, "cannot take %s back: %w", addr, err)
 	}
 	return t.remove(addr)
 }

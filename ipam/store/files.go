@@ -79,14 +79,28 @@ func (t *txn) read(addr netip.Addr) (string, error) {
 // create makes an address file. Its name appears with its text in it, on the disk too, and never replaces a reservation.
 func (t *txn) create(addr netip.Addr, h Holder) error {
 	final := filepath.Join(t.dir, addr.String())
-	err := t.createFrom(filepath.Join(t.side, "new"), final, addr, h)
-	if errors.Is(err, unix.EXDEV) { // the network's folder is a mount point
-		err = t.createFrom(filepath.Join(t.dir, sideDir+".new"), final, addr, h)
+	var err error
+	for _, temp := range t.tempFiles() {
+		if err = t.createFrom(temp, final, addr, h); !errors.Is(err, unix.EXDEV) {
+			break
+		}
 	}
 	if err == nil || errors.Is(err, errStale) {
 		return err
 	}
 	return errcode.Errorf(errcode.Storage, "cannot reserve %s: %w", addr, err)
+}
+
+// tempFiles are where an address file is made before it gets its name: the second serves where the network's folder is a mount point.
+func (t *txn) tempFiles() [2]string {
+	return [2]string{filepath.Join(t.side, "new"), filepath.Join(t.dir, sideDir+".new")}
+}
+
+// tidy removes what a process that was killed while it made an address file has left: we hold the lock, so nobody is at it.
+func (t *txn) tidy() {
+	for _, temp := range t.tempFiles() {
+		_ = os.Remove(temp)
+	}
 }
 
 func (t *txn) createFrom(temp, final string, addr netip.Addr, h Holder) error {

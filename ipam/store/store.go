@@ -5,7 +5,7 @@
 //	<dataDir>/<network>/last_reserved_ip.<n> the address that range set n gave out last
 //	<dataDir>/<network>/lock                 flocked by whoever reads or changes the folder
 //	<dataDir>/.cnibox/<network>/index        ours: what the address files hold, see index.go
-//	<dataDir>/.cnibox/<network>/new          ours: an address file before it gets its name
+//	<dataDir>/.cnibox/<network>/new          ours: an address file before it gets its name, see tempFiles
 //
 // The files are the truth and the index is a copy of it, in which an address or an owner is found without opening a file
 // for each reservation. Whatever is wrong with the index, the answer is to make it anew from the files.
@@ -94,6 +94,7 @@ func (s *Store) Acquire(h Holder, sets []Set) ([]netip.Addr, error) {
 func (s *Store) Release(h Holder) ([]netip.Addr, error) {
 	var released []netip.Addr
 	err := s.locked(false, func(t *txn) error {
+		t.tidy()
 		held, err := t.held(h)
 		if err != nil {
 			return err
@@ -129,6 +130,7 @@ func (s *Store) Held(h Holder) ([]netip.Addr, error) {
 func (s *Store) Retain(valid []Holder) ([]Reservation, error) {
 	var released []Reservation
 	err := s.locked(false, func(t *txn) (err error) {
+		t.tidy()
 		var more []Reservation
 		more, err = t.retain(valid)
 		released = append(released, more...)

@@ -305,6 +305,29 @@ func TestStaleTemporaryFile(t *testing.T) {
 	}
 }
 
+// DEL after a kill leaves nothing behind, and neither does GC.
+func TestTemporaryFilesGo(t *testing.T) {
+	t.Parallel()
+	for name, call := range map[string]func(s *Store) error{
+		"Release": func(s *Store) error { _, err := s.Release(podA); return err },
+		"Retain":  func(s *Store) error { _, err := s.Retain(nil); return err },
+	} {
+		s := newStore(t)
+		mustAcquire(t, s, podA, pool("10.0.0.1", "10.0.0.9"))
+		for _, temp := range []string{filepath.Join(s.side, "new"), filepath.Join(s.dir, sideDir+".new")} {
+			if err := os.WriteFile(temp, []byte("a\r\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := call(s); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if _, err := os.Stat(temp); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s leaves %s (%v)", name, temp, err)
+			}
+		}
+	}
+}
+
 // Each step that changes the disk fails once: ADD leaves nothing behind or succeeds, and the next calls are right.
 func TestFailureAtEachStep(t *testing.T) {
 	t.Parallel()
