@@ -20,7 +20,10 @@ type conn struct {
 // dial opens the socket in the namespace that the descriptor stands for; 0 is the one that the process runs in.
 func dial(namespace int) (*conn, error) {
 	s, err := rawnl.Open(namespace, unix.NETLINK_NETFILTER)
-	return &conn{s, namespace}, kernelError(err, "netlink socket")
+	if err != nil {
+		return nil, kernelError(err, "netlink socket")
+	}
+	return &conn{s, namespace}, nil
 }
 
 // message is a request of the subsystem, which has a header of four bytes behind netlink's.

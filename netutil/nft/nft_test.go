@@ -209,6 +209,17 @@ func TestDeleteWithNothingThere(t *testing.T) {
 	}
 }
 
+// Each of an ADD's undo steps must be able to fail on its own.
+func TestNoSocket(t *testing.T) {
+	const noNamespace = 1 << 20 // a descriptor that is not open
+	tables := nft.Open(noNamespace, func() (func(), error) { return func() {}, nil })
+	for range 2 {
+		if err := tables.Delete(pod("one"), nft.Masquerade); !errors.Is(err, unix.EBADF) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
 func TestGCKeepsTheValidAndOtherNetworks(t *testing.T) {
 	h := newHost(t)
 	subnet := "10.1.0.0/24"
