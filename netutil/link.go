@@ -279,6 +279,9 @@ func (a *applier) raiseLinks(context.Context) error {
 			if err != nil {
 				return err
 			}
+			if l.Kind == Existing && link.Attrs().Flags&net.FlagUp == 0 {
+				a.undo.Push("interface "+l.Name+" up", func() error { return SetDown(a.kernel.at(l.Place), l.Name) })
+			}
 			if err := h.LinkSetUp(link); err != nil {
 				return errcode.Errorf(errcode.Kernel, "take up %s interface %s: %w", l.Place, l.Name, err)
 			}
