@@ -3,7 +3,6 @@ package netutil
 import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -17,9 +16,9 @@ const (
 
 // portFlags asks for one port. The library can only list those of all bridges, which takes longer the more pods there are.
 func portFlags(n *Namespace, index int) (Port, error) {
-	sock, err := nl.GetNetlinkSocketAt(netns.NsHandle(n.FD()), netns.None(), unix.NETLINK_ROUTE)
+	sock, err := openSocket(n, unix.NETLINK_ROUTE)
 	if err != nil {
-		return Port{}, errcode.Errorf(errcode.Kernel, "netlink socket in %s: %w", n.path, err)
+		return Port{}, err
 	}
 	defer sock.Close()
 	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, 0)

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -30,9 +29,9 @@ const (
 // deleteFlows deletes the UDP flows of a family that match. Only flows to the port are looked at, unless that is 0. The kernel filters,
 // since a busy node has hundreds of thousands of flows; one that is too old to do so lists them all.
 func deleteFlows(n *Namespace, family int, port uint16, match func(*flow) bool) error {
-	sock, err := nl.GetNetlinkSocketAt(netns.NsHandle(n.FD()), netns.None(), unix.NETLINK_NETFILTER)
+	sock, err := openSocket(n, unix.NETLINK_NETFILTER)
 	if err != nil {
-		return errcode.Errorf(errcode.Kernel, "netlink socket in %s: %w", n.path, err)
+		return err
 	}
 	defer sock.Close()
 	c := &conntrack{family: family, socket: map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: {Socket: sock}}}

@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -117,13 +118,30 @@ func (n *Namespace) Lock() (unlock func(), err error) {
 // linksOf is the namespace's rtnetlink handle.
 func linksOf(n *Namespace) (*netlink.Handle, error) {
 	if n.links == nil {
-		h, err := netlink.NewHandleAt(netns.NsHandle(n.FD()), unix.NETLINK_ROUTE)
+		var h *netlink.Handle
+		err := n.Do(func() (err error) {
+			h, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+			return err
+		})
 		if err != nil {
 			return nil, errcode.Errorf(errcode.Kernel, "netlink socket in %s: %w", n.path, err)
 		}
 		n.links = unsafe.Pointer(h)
 	}
 	return (*netlink.Handle)(n.links), nil
+}
+
+// openSocket is for requests that the library's handle has no methods for.
+func openSocket(n *Namespace, protocol int) (*nl.NetlinkSocket, error) {
+	var sock *nl.NetlinkSocket
+	err := n.Do(func() (err error) {
+		sock, err = nl.GetNetlinkSocketAt(netns.None(), netns.None(), protocol)
+		return err
+	})
+	if err != nil {
+		return nil, errcode.Errorf(errcode.Kernel, "netlink socket in %s: %w", n.path, err)
+	}
+	return sock, nil
 }
 
 // NFT is the namespace's packet filter.
@@ -138,7 +156,9 @@ func NFT(n *Namespace) *nft.Tables {
 	return (*nft.Tables)(n.nft)
 }
 
-// Do runs fn on a thread inside the namespace. Only what the kernel ties to the thread needs it: files under /proc/sys/net.
+// Do runs fn on a thread inside the namespace. Only what the kernel ties to the thread needs it: files under /proc/sys/net, and the
+// opening of sockets. (The library can open them elsewhere too, but moves a thread there and back, and goes on with it in the wrong
+// namespace if it cannot come back.)
 func (n *Namespace) Do(fn func() error) error {
 	if n.own {
 		return fn()

@@ -7,7 +7,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -29,7 +28,11 @@ func waitFor(
 	if ok, err := done(); ok || err != nil {
 		return err
 	}
-	events, err := nl.SubscribeAt(netns.NsHandle(n.FD()), netns.None(), unix.NETLINK_ROUTE, groups...)
+	var events *nl.NetlinkSocket
+	err := n.Do(func() (err error) {
+		events, err = nl.Subscribe(unix.NETLINK_ROUTE, groups...)
+		return err
+	})
 	if err != nil {
 		return errcode.Errorf(errcode.Kernel, "subscribe to %s: %w", what, err)
 	}
