@@ -1,0 +1,342 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cnibox/cnibox/netutil/nstest"
+	"github.com/cnibox/cnibox/netutil/nstest/faults"
+)
+
+// The tests of this file let every system call of the plugins go wrong that reads or changes something outside of the process, one in
+// each run. Of more than a few calls of one kind in a row (the kernel's replies to the parts of a batch) some are left out, unless
+// CNIBOX_TEST_FAULTS=all is set.
+
+// scene is an attachment on a node.
+type scene struct {
+	role string
+	conf map[string]any
+	// cold: before each ADD the node is as new, and bridge, tables and folders are still to be made. Else another pod is attached
+	// already, and must never notice.
+	cold bool
+	// behind is the role that attaches the pod before this one, which is chained behind it.
+	behind *scene
+}
+
+func (s scene) String() string {
+	name := s.role
+	if s.behind != nil {
+		name = s.behind.role + "+" + name
+	}
+	if s.cold {
+		name += ", cold"
+	}
+	return name
+}
+
+func hostLocal() map[string]any {
+	return map[string]any{
+		"type":   "host-local",
+		"ranges": []any{[]any{map[string]any{"subnet": "10.44.0.0/24"}}, []any{map[string]any{"subnet": "fd44::/64"}}},
+		"routes": []any{map[string]any{"dst": "0.0.0.0/0"}, map[string]any{"dst": "::/0"}},
+	}
+}
+
+func bridgeScene() scene {
+	return scene{role: "bridge", conf: map[string]any{
+		"bridge": bridgeName, "isGateway": true, "ipMasq": true, "macspoofchk": true, "ipam": hostLocal(),
+	}}
+}
+
+func ptpScene() scene {
+	return scene{role: "ptp", conf: map[string]any{"ipMasq": true, "ipam": hostLocal()}}
+}
+
+func portmapScene() scene {
+	mapping := func(port int, protocol string) any {
+		return map[string]any{"hostPort": port, "containerPort": 80, "protocol": protocol}
+	}
+	behind := bridgeScene()
+	return scene{role: "portmap", behind: &behind, conf: map[string]any{
+		"runtimeConfig": map[string]any{"portMappings": []any{mapping(8080, "tcp"), mapping(5353, "udp")}},
+	}}
+}
+
+// scenes are the roles in the configurations in which they do most.
+func scenes() []scene {
+	cold := bridgeScene()
+	cold.cold = true
+	alone := scene{role: "host-local", conf: map[string]any{"ipam": hostLocal()}}
+	coldAlone := alone
+	coldAlone.cold = true
+	addresses := []any{map[string]any{"address": "10.45.0.5/24", "gateway": "10.45.0.1"}, map[string]any{"address": "fd45::5/64"}}
+	return []scene{
+		cold, bridgeScene(), ptpScene(), coldAlone, alone,
+		{role: "static", conf: map[string]any{"ipam": map[string]any{"type": "static", "addresses": addresses}}},
+		{role: "loopback"},
+		portmapScene(),
+	}
+}
+
+// stage is a node on which a scene is played again and again.
+type stage struct {
+	*pluginNode
+	pod   *nstest.NS
+	cold  bool
+	call  nodeCall
+	clean string // the state without the attachment
+}
+
+func newStage(t *testing.T, s scene) *stage {
+	t.Helper()
+	st := &stage{pluginNode: newPluginNode(t), pod: nstest.New(t, "pod"), cold: s.cold}
+	if s.role == "loopback" {
+		st.pod.Run("ip", "link", "set", "lo", "down")
+	}
+	st.call = st.prepare(s, "pod1", st.pod.Path)
+	if s.cold {
+		st.must("ADD", st.call, "once")
+		st.must("DEL", st.call, "once")
+		st.idle = st.tables()
+		st.forget()
+	} else if s.role != "static" { // of which two attachments would have the same addresses
+		other := s
+		if s.behind != nil { // which would have the same ports
+			other = *s.behind
+		}
+		st.must("ADD", st.prepare(other, "neighbour", nstest.New(t, "neighbour").Path), "of the neighbour")
+	}
+	st.clean = st.steady(st.pod)
+	return st
+}
+
+// prepare makes the call of a scene, and the attachment that it is chained behind.
+func (st *stage) prepare(s scene, id, netns string) nodeCall {
+	st.t.Helper()
+	c := st.attachment(s, id, netns)
+	if s.behind != nil {
+		c.conf["prevResult"] = st.must("ADD", st.prepare(*s.behind, id, netns), "before it")
+	}
+	return c
+}
+
+// attachment makes the call of a scene.
+func (n *pluginNode) attachment(s scene, id, netns string) nodeCall {
+	c := nodeCall{role: s.role, id: id, netns: netns, conf: map[string]any{"cniVersion": "1.1.0", "name": "net", "type": s.role}}
+	for k, v := range s.conf {
+		if ipam, ok := v.(map[string]any); ok && ipam["type"] == "host-local" {
+			ipam = maps.Clone(ipam)
+			ipam["dataDir"] = n.data
+			v = ipam
+		}
+		c.conf[k] = v
+	}
+	return c
+}
+
+// reset makes the node ready for the next ADD.
+func (st *stage) reset() {
+	st.t.Helper()
+	if st.cold {
+		st.forget()
+	}
+}
+
+// wantClean compares the state with that without the attachment, and makes it so for the next step if it is not.
+func (st *stage) wantClean(when string) {
+	st.t.Helper()
+	diff := st.settle(st.clean, st.pod)
+	if diff == "" {
+		return
+	}
+	st.t.Errorf("%s: the state differs: %s", when, diff)
+	st.must("DEL", st.call, "after "+when)
+	st.reset()
+	if diff := st.settle(st.clean, st.pod); diff != "" {
+		st.t.Fatalf("%s: DEL does not help: %s", when, diff)
+	}
+}
+
+// sweep plays a step for each call of a verb that a fault can hit. before and after are what must be done around the run that only
+// counts the calls.
+func (st *stage) sweep(kind faults.Kind, verb string, before, after func(), step func(faults.Fault, string)) {
+	st.t.Helper()
+	before()
+	a, calls := st.callWith(faults.Fault{Kind: kind}, verb, st.call)
+	if a.err != nil {
+		st.t.Fatalf("%s without a fault: %v", verb, a.err)
+	}
+	after()
+	if len(calls) == 0 {
+		st.t.Fatalf("%s: there is no call to %s", verb, kind)
+	}
+	chosen := sample(calls)
+	for _, at := range chosen {
+		errno := unix.EIO
+		if at <= len(calls) && (strings.HasPrefix(calls[at-1], "send") || strings.HasPrefix(calls[at-1], "recv")) {
+			errno = unix.ENOBUFS // what the kernel says if it has no memory for a netlink message
+		}
+		step(faults.Fault{Kind: kind, At: at, Errno: errno}, fmt.Sprintf("%s, %s call %d of %d", verb, kind, at, len(calls)))
+	}
+	st.t.Logf("%s, %s: %d of %d calls", verb, kind, len(chosen)-more, len(calls))
+}
+
+// more is how many calls behind the last are tried: one run may make some that another does not.
+const more = 3
+
+// sample numbers the calls, all but the middle of a longer row of one kind.
+func sample(calls []string) (at []int) {
+	const ends = 2
+	all := os.Getenv("CNIBOX_TEST_FAULTS") == "all"
+	for i := range calls {
+		same := func(j int) bool { return 0 <= j && j < len(calls) && calls[j] == calls[i] }
+		if all || !same(i-ends) || !same(i+ends) {
+			at = append(at, i+1)
+		}
+	}
+	for i := range more {
+		at = append(at, len(calls)+1+i)
+	}
+	return at
+}
+
+func (st *stage) add() { st.t.Helper(); st.must("ADD", st.call, "between steps") }
+
+func (st *stage) del() { st.t.Helper(); st.must("DEL", st.call, "between steps") }
+
+// delBlind is the DEL of a runtime that knows the namespace, or no longer does, by turns. It never has a prevResult of its own.
+func (st *stage) delBlind(turn int, when string) {
+	st.t.Helper()
+	c := st.call
+	if turn%2 == 1 && c.role != "loopback" { // which has nothing but what is in there
+		c.netns = ""
+	}
+	st.must("DEL", c, when)
+}
+
+// removeOwnBridge removes the bridge if it was an ADD here that made it: other pods may use it, so it stays after DEL.
+func (st *stage) removeOwnBridge() {
+	st.t.Helper()
+	if st.cold {
+		st.removeBridge()
+	}
+}
+
+// An ADD of which a call fails leaves nothing, or is whole all the same.
+func TestFaultInADD(t *testing.T) {
+	t.Parallel()
+	for _, s := range scenes() {
+		for _, kind := range []faults.Kind{faults.Refuse, faults.Lose} {
+			t.Run(fmt.Sprint(s, ", ", kind), func(t *testing.T) {
+				t.Parallel()
+				st := newStage(t, s)
+				st.sweep(kind, "ADD", st.reset, st.del, st.faultInADD)
+			})
+		}
+	}
+}
+
+func (st *stage) faultInADD(f faults.Fault, when string) {
+	st.t.Helper()
+	st.reset()
+	a, _ := st.callWith(f, "ADD", st.call)
+	when += ", " + a.fault
+	switch {
+	case errors.Is(a.err, errNotTold):
+		st.t.Errorf("%s: %v", when, a.err)
+	case a.err == nil:
+		if check := st.pluginNode.call("CHECK", st.call.with("prevResult", a.result)); check.err != nil {
+			st.t.Errorf("%s: CHECK: %v", when, check.err)
+		}
+		st.must("DEL", st.call, "after "+when)
+		st.removeOwnBridge()
+	}
+	st.wantClean(when)
+}
+
+// After an ADD that was killed, DEL leaves nothing, with the namespace and without, and the attachment can be made.
+func TestKillInADD(t *testing.T) {
+	t.Parallel()
+	for _, s := range scenes() {
+		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
+			st := newStage(t, s)
+			st.sweep(faults.Kill, "ADD", st.reset, st.del, st.killInADD)
+		})
+	}
+}
+
+func (st *stage) killInADD(f faults.Fault, when string) {
+	st.t.Helper()
+	st.reset()
+	a, _ := st.callWith(f, "ADD", st.call)
+	when += ", " + a.fault
+	if a.killed != (a.fault != "") {
+		st.t.Errorf("%s: killed: %v", when, a.killed)
+	}
+	st.delBlind(f.At, "after "+when)
+	st.removeOwnBridge()
+	st.wantClean(when)
+	st.must("ADD", st.call, "after DEL after "+when)
+	st.must("DEL", st.call, "after all of "+when) // the next step looks at what it leaves
+}
+
+// A DEL of which a call fails, or that is killed, tells no lies, and the next one leaves nothing.
+func TestFaultInDEL(t *testing.T) {
+	t.Parallel()
+	for _, s := range scenes() {
+		for _, kind := range []faults.Kind{faults.Refuse, faults.Lose, faults.Kill} {
+			if s.cold || s.role == "static" && kind != faults.Refuse { // whose DEL changes nothing
+				continue
+			}
+			t.Run(fmt.Sprint(s, ", ", kind), func(t *testing.T) {
+				t.Parallel()
+				st := newStage(t, s)
+				st.sweep(kind, "DEL", st.add, func() {}, st.faultInDEL)
+			})
+		}
+	}
+}
+
+func (st *stage) faultInDEL(f faults.Fault, when string) {
+	st.t.Helper()
+	st.add()
+	a, _ := st.callWith(f, "DEL", st.call)
+	when += ", " + a.fault
+	told := !a.killed
+	if told && errors.Is(a.err, errNotTold) {
+		st.t.Errorf("%s: %v", when, a.err)
+	}
+	if told && a.err == nil && st.call.role != "loopback" { // to which a namespace that cannot be opened is gone
+		st.wantClean(when + ", which succeeded")
+	}
+	st.delBlind(f.At, "again after "+when)
+	st.wantClean(when + ", DEL again")
+}
+
+// An ADD whose result nobody reads any more is undone.
+func TestLostReader(t *testing.T) {
+	t.Parallel()
+	for _, s := range scenes() {
+		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
+			st := newStage(t, s)
+			read, write, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = read.Close()
+			if err := st.start("ADD", st.call, write, nil); err == nil {
+				t.Error("ADD succeeds")
+			}
+			_ = write.Close()
+			st.wantClean("ADD without a reader")
+		})
+	}
+}
