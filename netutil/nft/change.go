@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 
@@ -82,9 +83,20 @@ func (c *conn) committed(ch *change) error {
 	if err != nil {
 		return err
 	}
+	notDone := errcode.Errorf(errcode.Kernel, "packet filter: change it: %w", unix.ENOBUFS)
 	for i, e := range ch.add {
 		if have[i] == nil || have[i].comment != e.comment {
-			return errcode.Errorf(errcode.Kernel, "packet filter: change it: %w", unix.ENOBUFS)
+			return notDone
+		}
+	}
+	left, err := c.find(ch.del...)
+	if err != nil {
+		return err
+	}
+	for i, e := range ch.del {
+		replaced := slices.ContainsFunc(ch.add, func(a *element) bool { return a.set == e.set && bytes.Equal(a.key, e.key) })
+		if left[i] != nil && !replaced {
+			return notDone
 		}
 	}
 	return nil
