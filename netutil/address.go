@@ -6,67 +6,41 @@ import (
 	"net"
 	"net/netip"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/rtnl"
 )
 
-func (a *applier) addAddrs(ctx context.Context) error {
-	for i := range a.plan.Addrs {
-		if err := a.addAddr(&a.plan.Addrs[i]); err != nil {
-			return err
-		}
+// newAddr adds an address that is the attachment's own.
+func newAddr(l *rtnl.Link, ad *Addr) request {
+	return request{
+		Message: rtnl.NewAddr(kernelAddr(l, ad)),
+		what:    "add address " + ad.Prefix.String() + " to " + ad.Place.String() + " interface " + ad.Link,
 	}
-	for i := range a.plan.Addrs {
-		if err := a.waitDAD(ctx, &a.plan.Addrs[i]); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
-// waitLocal waits until the sandbox answers to its IPv6 addresses. The kernel adds an address at once, but joins its multicast group and
-// makes it a local one in a queue of work that all namespaces share, and while many come and go that takes a second.
-func (a *applier) waitLocal(ctx context.Context) error {
+// addShared adds the addresses that other attachments use as well, such as the gateway's on a bridge.
+func (a *applier) addShared(context.Context) error {
 	for i := range a.plan.Addrs {
 		ad := &a.plan.Addrs[i]
-		if ad.Place != Sandbox || ad.Prefix.Addr().Is4() {
+		if !ad.Shared {
 			continue
 		}
-		h, err := linksOf(a.kernel.Sandbox)
+		l, err := a.link(ad.Place, ad.Link)
 		if err != nil {
 			return err
 		}
-		groups := []uint{unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_IFADDR}
-		err = waitFor(ctx, a.kernel.Sandbox, "address "+ad.Prefix.String(), waitLimit, groups, func() (bool, error) {
-			routes, err := h.RouteGet(ad.Prefix.Addr().AsSlice())
-			return err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL, nil
-		})
-		if err != nil {
+		if err := a.share(l, ad); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *applier) addAddr(ad *Addr) error {
-	link, h, err := a.link(ad.Place, ad.Link)
-	if err != nil {
-		return err
-	}
-	if ad.Shared {
-		return a.addShared(h, link, ad)
-	}
-	if err := h.AddrAdd(link, kernelAddr(ad)); err != nil {
-		return errcode.Errorf(errcode.Kernel, "add address %s to %s interface %s: %w", ad.Prefix, ad.Place, ad.Link, err)
-	}
-	return nil
-}
-
-// addShared adds an address that other attachments use as well, such as the gateway's on a bridge.
-func (a *applier) addShared(h *netlink.Handle, link netlink.Link, ad *Addr) error {
-	have, err := listAddrs(h, link, ad.Prefix.Addr())
+func (a *applier) share(l *rtnl.Link, ad *Addr) error {
+	n := a.kernel.at(ad.Place)
+	have, err := addrsOf(n, l, ad.Prefix.Addr())
 	if err != nil {
 		return err
 	}
@@ -86,18 +60,29 @@ func (a *applier) addShared(h *netlink.Handle, link netlink.Link, ad *Addr) erro
 	for _, other := range inTheWay {
 		old := *ad
 		old.Prefix = other
-		if err := h.AddrDel(link, kernelAddr(&old)); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-			return errcode.Errorf(errcode.Kernel, "remove address %s from %s: %w", other, ad.Link, err)
-		}
 		a.undo.Push("removal of address "+other.String(), func() error {
-			return ignore(h.AddrAdd(link, kernelAddr(&old)), unix.EEXIST)
+			back := newAddr(l, &old)
+			back.harmless = unix.EEXIST
+			_, err := n.do(back)
+			return err
 		})
+		if err := delAddr(n, l, &old); err != nil {
+			return err
+		}
 	}
 	a.undo.Push("address "+ad.Prefix.String(), func() error { return a.removeUnusedAddr(ad) })
-	if err := h.AddrAdd(link, kernelAddr(ad)); err != nil && !errors.Is(err, unix.EEXIST) {
-		return errcode.Errorf(errcode.Kernel, "add address %s to %s: %w", ad.Prefix, ad.Link, err)
-	}
-	return nil
+	add := newAddr(l, ad)
+	add.harmless = unix.EEXIST // another ADD was faster
+	_, err = n.do(add)
+	return err
+}
+
+func delAddr(n *Namespace, l *rtnl.Link, ad *Addr) error {
+	_, err := n.do(request{
+		Message: rtnl.DelAddr(kernelAddr(l, ad)), harmless: unix.EADDRNOTAVAIL,
+		what: "remove address " + ad.Prefix.String() + " from " + ad.Link,
+	})
+	return err
 }
 
 // conflicts tells whether two addresses of one family cannot share a link: two of IPv4 never, since the kernel would choose a
@@ -126,21 +111,14 @@ func (a *applier) removeUnusedAddr(ad *Addr) error {
 		return err
 	}
 	defer unlock()
-	h, err := linksOf(n)
-	if err != nil {
+	l, err := n.findLink(ad.Link)
+	if l == nil || err != nil {
 		return err
 	}
-	link, err := h.LinkByName(ad.Link)
-	if isLinkNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return errcode.Errorf(errcode.Kernel, "interface %s: %w", ad.Link, err)
-	}
-	if used, err := a.usedByOthers(h, link); used || err != nil {
+	if used, err := a.usedByOthers(n, l); used || err != nil {
 		return err
 	}
-	return ignore(h.AddrDel(link, kernelAddr(ad)), unix.EADDRNOTAVAIL)
+	return delAddr(n, l, ad)
 }
 
 func ignore(err error, harmless unix.Errno) error {
@@ -150,8 +128,8 @@ func ignore(err error, harmless unix.Errno) error {
 	return err
 }
 
-func kernelAddr(ad *Addr) *netlink.Addr {
-	out := &netlink.Addr{IPNet: ipNet(ad.Prefix)}
+func kernelAddr(l *rtnl.Link, ad *Addr) rtnl.Addr {
+	out := rtnl.Addr{Prefix: ad.Prefix, Link: l.Index}
 	if ad.Prefix.Addr().Is6() && !ad.DAD {
 		out.Flags |= unix.IFA_F_NODAD
 	}
@@ -159,10 +137,6 @@ func kernelAddr(ad *Addr) *netlink.Addr {
 		out.Flags |= unix.IFA_F_NOPREFIXROUTE
 	}
 	return out
-}
-
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
 // Prefix is an address with its mask as the CNI types hold it; ok is false if it is none. IPv4 in IPv6 clothes is unwrapped.
@@ -186,51 +160,89 @@ func Prefix(n net.IPNet) (p netip.Prefix, ok bool) {
 
 func family(a netip.Addr) int {
 	if a.Is4() {
-		return netlink.FAMILY_V4
+		return unix.AF_INET
 	}
-	return netlink.FAMILY_V6
+	return unix.AF_INET6
 }
 
-// listAddrs lists a link's addresses of the family of like, without link-local ones of IPv6: those are the kernel's own.
-func listAddrs(h *netlink.Handle, link netlink.Link, like netip.Addr) ([]netip.Prefix, error) {
-	list, err := Dump("addresses of "+link.Attrs().Name, func() ([]netlink.Addr, error) { return h.AddrList(link, family(like)) })
+// listAddrs lists a link's addresses of the family of like.
+func listAddrs(n *Namespace, l *rtnl.Link, like netip.Addr) ([]rtnl.Addr, error) {
+	bodies, err := n.list("addresses of "+l.Name, rtnl.GetAddrs(l.Index, like))
 	if err != nil {
 		return nil, err
 	}
-	var out []netip.Prefix
-	for i := range list {
-		p, ok := Prefix(*list[i].IPNet)
-		if ok && !(p.Addr().Is6() && p.Addr().IsLinkLocalUnicast()) {
-			out = append(out, p)
+	var out []rtnl.Addr
+	for _, b := range bodies {
+		if a, ok := rtnl.ParseAddr(b); ok && a.Link == l.Index {
+			out = append(out, a)
 		}
 	}
 	return out, nil
 }
 
+// addrsOf is listAddrs without link-local addresses of IPv6: those are the kernel's own.
+func addrsOf(n *Namespace, l *rtnl.Link, like netip.Addr) ([]netip.Prefix, error) {
+	list, err := listAddrs(n, l, like)
+	var out []netip.Prefix
+	for _, a := range list {
+		if ip := a.Prefix.Addr(); !(ip.Is6() && ip.IsLinkLocalUnicast()) {
+			out = append(out, a.Prefix)
+		}
+	}
+	return out, err
+}
+
+// waitAddrs waits until the IPv6 addresses are usable.
+func (a *applier) waitAddrs(ctx context.Context) error {
+	for i := range a.plan.Addrs {
+		ad := &a.plan.Addrs[i]
+		if ad.Prefix.Addr().Is4() {
+			continue
+		}
+		l, err := a.link(ad.Place, ad.Link)
+		if err != nil {
+			return err
+		}
+		if ad.DAD {
+			if err := waitDAD(ctx, a.kernel.at(ad.Place), l, ad); err != nil {
+				return err
+			}
+		}
+		if ad.Place == Sandbox {
+			if err := waitLocal(ctx, a.kernel.Sandbox, ad); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// waitLocal waits until the namespace answers to an IPv6 address. The kernel adds it at once, but joins its multicast group and
+// makes it a local one in a queue of work that all namespaces share, and while many come and go that takes a second.
+func waitLocal(ctx context.Context, n *Namespace, ad *Addr) error {
+	groups := []uint{unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_IFADDR}
+	return waitFor(ctx, n, "address "+ad.Prefix.String(), waitLimit, groups, func() (bool, error) {
+		r, err := routeTo(n, ad.Prefix.Addr())
+		return r != nil && r.Type == unix.RTN_LOCAL, err
+	})
+}
+
 // waitDAD waits until the kernel has made sure that nobody else has the address.
-func (a *applier) waitDAD(ctx context.Context, ad *Addr) error {
-	if !ad.DAD || ad.Prefix.Addr().Is4() {
-		return nil
-	}
-	link, h, err := a.link(ad.Place, ad.Link)
-	if err != nil {
-		return err
-	}
-	n := a.kernel.at(ad.Place)
+func waitDAD(ctx context.Context, n *Namespace, l *rtnl.Link, ad *Addr) error {
 	return waitFor(ctx, n, "address "+ad.Prefix.String(), waitLimit, []uint{unix.RTNLGRP_IPV6_IFADDR}, func() (bool, error) {
-		list, err := Dump("addresses of "+ad.Link, func() ([]netlink.Addr, error) { return h.AddrList(link, netlink.FAMILY_V6) })
+		list, err := listAddrs(n, l, ad.Prefix.Addr())
 		if err != nil {
 			return false, err
 		}
-		for i := range list {
-			if p, ok := Prefix(*list[i].IPNet); !ok || p != ad.Prefix {
+		for _, have := range list {
+			if have.Prefix != ad.Prefix {
 				continue
 			}
-			if list[i].Flags&unix.IFA_F_DADFAILED != 0 {
+			if have.Flags&unix.IFA_F_DADFAILED != 0 {
 				return false, errcode.Errorf(errcode.AddressTaken, "address %s is in use on the link of %s (duplicate address detection)",
 					ad.Prefix, ad.Link)
 			}
-			return list[i].Flags&unix.IFA_F_TENTATIVE == 0, nil
+			return have.Flags&unix.IFA_F_TENTATIVE == 0, nil
 		}
 		return false, errcode.Errorf(errcode.Kernel, "address %s is gone from %s", ad.Prefix, ad.Link)
 	})
@@ -238,18 +250,17 @@ func (a *applier) waitDAD(ctx context.Context, ad *Addr) error {
 
 // Addrs are the addresses of a link, both families, without link-local ones of IPv6.
 func Addrs(n *Namespace, link string) ([]netip.Prefix, error) {
-	h, err := linksOf(n)
+	l, err := n.findLink(link)
 	if err != nil {
 		return nil, err
 	}
-	l, err := h.LinkByName(link)
-	if err != nil {
-		return nil, errcode.Errorf(errcode.Kernel, "interface %s: %w", link, err)
+	if l == nil {
+		return nil, errcode.Errorf(errcode.Kernel, "interface %s: %w", link, unix.ENODEV)
 	}
-	v4, err := listAddrs(h, l, netip.IPv4Unspecified())
+	v4, err := addrsOf(n, l, netip.IPv4Unspecified())
 	if err != nil {
 		return nil, err
 	}
-	v6, err := listAddrs(h, l, netip.IPv6Unspecified())
+	v6, err := addrsOf(n, l, netip.IPv6Unspecified())
 	return append(v4, v6...), err
 }

@@ -6,18 +6,19 @@ import (
 	"net"
 	"os"
 
-	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/nft"
+	"github.com/cnibox/cnibox/netutil/rtnl"
 )
 
 // Apply makes the plan so, in the order in which the kernel wants it, and records the inverse of each step in undo. What
 // belongs to the sandbox goes with the link, so only links and the packet filter have inverses.
 func Apply(ctx context.Context, p *Plan, k Kernel, undo *Undo) (*Applied, error) {
-	a := &applier{plan: p, kernel: k, undo: undo, links: map[linkKey]netlink.Link{}}
+	a := &applier{plan: p, kernel: k, undo: undo, links: map[linkKey]*rtnl.Link{}}
 	steps := []func(context.Context) error{
-		a.makeLinks, a.writeSysctls, a.raiseLinks, a.addAddrs, a.addRoutes, a.addFilter, a.waitCarrier, a.waitLocal,
+		a.makeLinks, a.writeSysctls, a.addShared, a.configure, a.addFilter, a.waitCarrier, a.waitAddrs,
 	}
 	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
@@ -32,7 +33,7 @@ func Apply(ctx context.Context, p *Plan, k Kernel, undo *Undo) (*Applied, error)
 
 // Applied is what the kernel chose where the plan left it open.
 type Applied struct {
-	links map[linkKey]netlink.Link
+	links map[linkKey]*rtnl.Link
 }
 
 // Link gives the MAC address and the MTU (bytes) of a link of the plan's main list, as they were when it was made or found.
@@ -41,11 +42,7 @@ func (a *Applied) Link(place Place, name string) (mac net.HardwareAddr, mtu int)
 	if l == nil {
 		return nil, 0
 	}
-	mac, mtu = l.Attrs().HardwareAddr, l.Attrs().MTU
-	if mtu == 0 {
-		mtu = DefaultMTU
-	}
-	return mac, mtu
+	return l.MAC, l.MTU
 }
 
 type linkKey struct {
@@ -57,31 +54,74 @@ type applier struct {
 	plan   *Plan
 	kernel Kernel
 	undo   *Undo
-	links  map[linkKey]netlink.Link // what has been looked up already
+	links  map[linkKey]*rtnl.Link // what has been made or looked up already
 }
 
 // link looks a link up once.
-func (a *applier) link(place Place, name string) (netlink.Link, *netlink.Handle, error) {
-	h, err := linksOf(a.kernel.at(place))
-	if err != nil {
-		return nil, nil, err
-	}
+func (a *applier) link(place Place, name string) (*rtnl.Link, error) {
 	key := linkKey{place, name}
 	if l := a.links[key]; l != nil {
-		return l, h, nil
+		return l, nil
 	}
-	l, err := h.LinkByName(name)
+	l, err := a.kernel.at(place).findLink(name)
 	if err != nil {
-		return nil, nil, errcode.Errorf(errcode.Kernel, "%s interface %s: %w", place, name, err)
+		return nil, err
+	}
+	if l == nil {
+		return nil, errNoLink(place, name)
 	}
 	a.links[key] = l
-	return l, h, nil
+	return l, nil
+}
+
+func errNoLink(place Place, name string) error {
+	return errcode.Errorf(errcode.Kernel, "%s interface %s: %w", place, name, unix.ENODEV)
 }
 
 func (a *applier) writeSysctls(context.Context) error {
 	for _, s := range a.plan.Sysctls {
 		_, err := a.kernel.at(s.Place).SetSysctl(s.Value, s.Path...)
 		if err != nil && !(s.Optional && errors.Is(err, os.ErrNotExist)) {
+			return err
+		}
+	}
+	return nil
+}
+
+// configure takes the sandbox's links up, after their sysctls, which the kernel reads at that moment, and gives all links the addresses
+// and routes that are the attachment's own: in each namespace together, in the order of the plan.
+func (a *applier) configure(context.Context) error {
+	for _, place := range []Place{Sandbox, Host} {
+		requests, err := a.raise(place)
+		if err != nil {
+			return err
+		}
+		for i := range a.plan.Addrs {
+			ad := &a.plan.Addrs[i]
+			if ad.Place != place || ad.Shared {
+				continue
+			}
+			l, err := a.link(ad.Place, ad.Link)
+			if err != nil {
+				return err
+			}
+			requests = append(requests, newAddr(l, ad))
+		}
+		for i := range a.plan.Routes {
+			r := &a.plan.Routes[i]
+			if r.Place != place {
+				continue
+			}
+			l, err := a.link(r.Place, r.Link)
+			if err != nil {
+				return err
+			}
+			requests = append(requests, newRoute(l, r))
+		}
+		if len(requests) == 0 {
+			continue
+		}
+		if _, err := a.kernel.at(place).do(requests...); err != nil {
 			return err
 		}
 	}

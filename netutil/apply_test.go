@@ -215,7 +215,7 @@ func TestApplyRefusesAndChangesNothing(t *testing.T) {
 		name, want string
 		prepare    func(n *node)
 	}{
-		{"no bridge", "is a veth, not a bridge", func(n *node) { n.host.Run("ip", "link", "add", "br0", "type", "veth", "peer", "name", "x") }},
+		{"no bridge", "is of kind veth, not bridge", func(n *node) { n.host.Run("ip", "link", "add", "br0", "type", "veth", "peer", "name", "x") }},
 		{"interface in the sandbox", "sandbox interface eth0 exists", func(n *node) {
 			n.pod.Run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "x")
 		}},

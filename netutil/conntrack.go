@@ -102,10 +102,6 @@ func localAddrs(n *Namespace) func(netip.Addr) bool {
 }
 
 func isLocal(n *Namespace, addr netip.Addr) bool {
-	h, err := linksOf(n)
-	if err != nil {
-		return false
-	}
-	routes, err := h.RouteGet(addr.AsSlice())
-	return err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL
+	r, err := routeTo(n, addr)
+	return err == nil && r != nil && r.Type == unix.RTN_LOCAL
 }

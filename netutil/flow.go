@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/rawnl"
 )
 
 // flow is a UDP flow in the kernel's connection tracking.
@@ -29,67 +30,81 @@ const (
 // deleteFlows deletes the UDP flows of a family that match. Only flows to the port are looked at, unless that is 0. The kernel filters,
 // since a busy node has hundreds of thousands of flows; one that is too old to do so lists them all.
 func deleteFlows(n *Namespace, family int, port uint16, match func(*flow) bool) error {
-	sock, err := openSocket(n, unix.NETLINK_NETFILTER)
+	sock, err := n.socket(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return err
 	}
 	defer sock.Close()
-	c := &conntrack{family: family, socket: map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: {Socket: sock}}}
-	all, err := Dump("UDP flows", func() ([][]byte, error) { return c.list(port) })
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
-		return nil // the kernel has no nf_conntrack_netlink, so nobody can delete flows
-	}
+	all, err := listFlows(sock, family, port)
 	if err != nil {
 		return err
 	}
-	var errs []error
+	var flows []*flow
+	var messages []rawnl.Message
 	for _, raw := range all {
 		if f, ok := parseFlow(raw); ok && match(f) {
-			if err := ignore(c.delete(f), unix.ENOENT); err != nil {
-				errs = append(errs, errcode.Errorf(errcode.Kernel, "delete the UDP flow from %s to %s: %w", f.from, f.to, err))
+			flows = append(flows, f)
+			messages = append(messages, flowMessage(nl.IPCTNL_MSG_CT_DELETE, 0, family, f.raw[nl.SizeofNfgenmsg:]))
+		}
+	}
+	const atOnce = 200
+	var errs []error
+	for len(messages) > 0 {
+		some := min(len(messages), atOnce)
+		answers, err := sock.Exchange(messages[:some]...)
+		if err != nil {
+			return errcode.Errorf(errcode.Kernel, "delete UDP flows: %w", err)
+		}
+		for i, a := range answers {
+			if ignore(a.Err, unix.ENOENT) != nil {
+				errs = append(errs, errcode.Errorf(errcode.Kernel, "delete the UDP flow from %s to %s: %w", flows[i].from, flows[i].to, a.Err))
 			}
 		}
+		messages, flows = messages[some:], flows[some:]
 	}
 	return errors.Join(errs...)
 }
 
-// conntrack is a socket to the kernel's connection tracking.
-type conntrack struct {
-	family int
-	socket map[int]*nl.SocketHandle
-}
-
-func (c *conntrack) request(operation, flags int) *nl.NetlinkRequest {
+// flowMessage is a request to the kernel's connection tracking.
+func flowMessage(operation, flags, family int, attrs []byte) rawnl.Message {
 	const subsystem = 1 << 8 // NFNL_SUBSYS_CTNETLINK
-	req := nl.NewNetlinkRequest(subsystem|operation, flags)
-	req.Sockets = c.socket
-	req.AddData(&nl.Nfgenmsg{NfgenFamily: uint8(c.family), Version: nl.NFNETLINK_V0})
-	return req
-}
-
-func (c *conntrack) list(port uint16) ([][]byte, error) {
-	proto := nl.NewRtAttr(unix.NLA_F_NESTED|nl.CTA_TUPLE_PROTO, nil)
-	proto.AddRtAttr(nl.CTA_PROTO_NUM, []byte{unix.IPPROTO_UDP})
-	flags := uint32(ctFilterProtoNum)
-	if port != 0 {
-		proto.AddRtAttr(nl.CTA_PROTO_DST_PORT, nl.BEUint16Attr(port))
-		flags |= ctFilterDstPort
+	return rawnl.Message{
+		Type: uint16(subsystem | operation), Flags: uint16(flags),
+		Body: append([]byte{byte(family), nl.NFNETLINK_V0, 0, 0}, attrs...),
 	}
-	tuple := nl.NewRtAttr(unix.NLA_F_NESTED|nl.CTA_TUPLE_ORIG, nil)
-	tuple.AddChild(proto)
-	filter := nl.NewRtAttr(unix.NLA_F_NESTED|ctFilter, nil)
-	filter.AddRtAttr(ctFilterOrigFlags, nl.Uint32Attr(flags))
-	req := c.request(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP)
-	req.AddData(tuple)
-	req.AddData(filter)
-	return req.Execute(unix.NETLINK_NETFILTER, 0)
 }
 
-func (c *conntrack) delete(f *flow) error {
-	req := c.request(nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK)
-	req.AddRawData(f.raw[nl.SizeofNfgenmsg:])
-	_, err := req.Execute(unix.NETLINK_NETFILTER, 0)
-	return err
+// listFlows are the UDP flows of a family; none if the kernel has no nf_conntrack_netlink, so that nobody can delete them.
+func listFlows(sock *rawnl.Socket, family int, port uint16) ([][]byte, error) {
+	var a rawnl.Attrs
+	flags := uint32(ctFilterProtoNum)
+	a.Nested(nl.CTA_TUPLE_ORIG, func(a *rawnl.Attrs) {
+		a.Nested(nl.CTA_TUPLE_PROTO, func(a *rawnl.Attrs) {
+			a.Uint8(nl.CTA_PROTO_NUM, unix.IPPROTO_UDP)
+			if port != 0 {
+				a.Bytes(nl.CTA_PROTO_DST_PORT, binary.BigEndian.AppendUint16(nil, port))
+				flags |= ctFilterDstPort
+			}
+		})
+	})
+	a.Nested(ctFilter, func(a *rawnl.Attrs) { a.Uint32(ctFilterOrigFlags, flags) })
+	for range dumpTries {
+		answers, err := sock.Exchange(flowMessage(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, family, a))
+		if err != nil {
+			return nil, errcode.Errorf(errcode.Kernel, "list UDP flows: %w", err)
+		}
+		switch got := &answers[0]; {
+		case got.Interrupted:
+			continue
+		case isOneOf(got.Err, unix.EINVAL, unix.EOPNOTSUPP):
+			return nil, nil
+		case got.Err != nil:
+			return nil, errcode.Errorf(errcode.Kernel, "list UDP flows: %w", got.Err)
+		default:
+			return got.Bodies, nil
+		}
+	}
+	return nil, errcode.Errorf(errcode.TryAgainLater, "list UDP flows: they change faster than they can be listed")
 }
 
 // parseFlow reads a flow as the kernel tells it; ok is false if it is none of UDP.
@@ -99,8 +114,8 @@ func parseFlow(raw []byte) (f *flow, ok bool) {
 	}
 	f = &flow{raw: raw}
 	attrs := raw[nl.SizeofNfgenmsg:]
-	sent, answered := nested(attrs, nl.CTA_TUPLE_ORIG), nested(attrs, nl.CTA_TUPLE_REPLY)
-	if number := nested(nested(sent, nl.CTA_TUPLE_PROTO), nl.CTA_PROTO_NUM); len(number) != 1 || number[0] != unix.IPPROTO_UDP {
+	sent, answered := rawnl.Find(attrs, nl.CTA_TUPLE_ORIG), rawnl.Find(attrs, nl.CTA_TUPLE_REPLY)
+	if number := rawnl.Find(rawnl.Find(sent, nl.CTA_TUPLE_PROTO), nl.CTA_PROTO_NUM); len(number) != 1 || number[0] != unix.IPPROTO_UDP {
 		return nil, false
 	}
 	f.from = endOf(sent, nl.CTA_IP_V4_SRC, nl.CTA_IP_V6_SRC, nl.CTA_PROTO_SRC_PORT)
@@ -111,13 +126,13 @@ func parseFlow(raw []byte) (f *flow, ok bool) {
 
 // endOf is one end of a tuple.
 func endOf(tuple []byte, v4, v6, port uint16) netip.AddrPort {
-	ip := nested(tuple, nl.CTA_TUPLE_IP)
-	value := nested(ip, v4)
+	ip := rawnl.Find(tuple, nl.CTA_TUPLE_IP)
+	value := rawnl.Find(ip, v4)
 	if value == nil {
-		value = nested(ip, v6)
+		value = rawnl.Find(ip, v6)
 	}
 	addr, _ := netip.AddrFromSlice(value)
-	number := nested(nested(tuple, nl.CTA_TUPLE_PROTO), port)
+	number := rawnl.Find(rawnl.Find(tuple, nl.CTA_TUPLE_PROTO), port)
 	if len(number) != 2 {
 		return netip.AddrPort{}
 	}

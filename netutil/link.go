@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/rawnl"
+	"github.com/cnibox/cnibox/netutil/rtnl"
 )
 
 // aliasLimit is the longest alias that the kernel stores (IFALIASZ, less its final NUL).
@@ -35,7 +37,7 @@ func (a *applier) makeLinks(context.Context) error {
 		}
 		for end := l; end != nil; end = end.Peer {
 			if err := a.setUp(end); err != nil {
-				return errcode.Errorf(errcode.Kernel, "set up %s interface %s: %w", end.Place, end.Name, err)
+				return err
 			}
 		}
 	}
@@ -44,12 +46,13 @@ func (a *applier) makeLinks(context.Context) error {
 
 // make creates the link, unless it is shared and there.
 func (a *applier) make(l *Link) error {
-	h, err := linksOf(a.kernel.at(l.Place))
-	if err != nil {
-		return err
-	}
+	n := a.kernel.at(l.Place)
 	if l.Shared {
-		if found, err := h.LinkByName(l.Name); err == nil {
+		found, err := n.findLink(l.Name)
+		if err != nil {
+			return err
+		}
+		if found != nil {
 			return a.adopt(l, found)
 		}
 	}
@@ -59,6 +62,10 @@ func (a *applier) make(l *Link) error {
 			return err
 		}
 	}
+	message, err := a.creation(l)
+	if err != nil {
+		return err
+	}
 	made := true
 	a.undo.Push("interface "+l.Name, func() error {
 		if !made {
@@ -67,76 +74,81 @@ func (a *applier) make(l *Link) error {
 		if l.Shared {
 			return a.deleteUnused(l)
 		}
-		return DeleteLink(a.kernel.at(l.Place), l.Name)
+		_, err := DeleteLink(n, l.Name)
+		return err
 	})
-	wanted := a.newLink(l)
-	err = h.LinkAdd(wanted)
-	if errors.Is(err, unix.EEXIST) {
+	answers, err := n.do(request{Message: message, explain: func(err error) error { return linkError(l, err) }})
+	if errcode.Of(err) == errcode.AlreadyExists {
 		made = false
 		// A program that does not know the lock may have been faster.
-		if found, err := h.LinkByName(l.Name); l.Shared && err == nil {
+		if found, lost := n.findLink(l.Name); l.Shared && lost == nil && found != nil {
 			return a.adopt(l, found)
 		}
-		return errcode.Errorf(errcode.AlreadyExists, "%s interface %s exists already", l.Place, l.Name)
 	}
 	if err != nil {
-		return linkError(l, err)
+		return err
 	}
-	a.links[linkKey{l.Place, l.Name}] = wanted
-	return a.pinMTU(l, wanted)
+	return a.remember(l, answers[0].Bodies)
 }
 
-// pinMTU keeps a bridge from following its ports, to the default when the last of them goes. For that the MTU must be changed: the kernel
-// takes one that the bridge was created with for its own choice.
-func (a *applier) pinMTU(l *Link, made netlink.Link) error {
+// remember keeps what the kernel has told of a new link.
+func (a *applier) remember(l *Link, told [][]byte) error {
+	for _, b := range told {
+		if made := rtnl.ParseLink(b); made != nil && made.Name == l.Name {
+			a.links[linkKey{l.Place, l.Name}] = made
+			if l.Peer != nil && made.Peer != 0 {
+				a.links[linkKey{l.Peer.Place, l.Peer.Name}] = &rtnl.Link{
+					Index: made.Peer, Name: l.Peer.Name, Kind: kindName(Veth), MAC: l.Peer.MAC, MTU: made.MTU,
+				}
+			}
+		}
+	}
 	if l.Kind != Bridge || l.MTU == 0 {
 		return nil
 	}
-	h, err := linksOf(a.kernel.at(l.Place))
+	// A bridge follows its ports, to the default when the last of them goes, unless its MTU was changed: the kernel takes one that the
+	// bridge was created with for its own choice.
+	made, err := a.link(l.Place, l.Name)
 	if err != nil {
 		return err
 	}
-	if err := h.LinkSetMTU(made, l.MTU); err != nil {
-		return errcode.Errorf(errcode.Kernel, "%s interface %s: set its MTU: %w", l.Place, l.Name, err)
-	}
-	made.Attrs().MTU = l.MTU
-	return nil
+	made.MTU = l.MTU
+	return a.change(l, made, rtnl.Change{MTU: l.MTU})
+}
+
+// change changes a link of the plan.
+func (a *applier) change(l *Link, link *rtnl.Link, c rtnl.Change) error {
+	_, err := a.kernel.at(l.Place).do(a.changing(l, link, c))
+	return err
 }
 
 // adopt checks that a shared link that is there already is what the plan means.
-func (a *applier) adopt(l *Link, found netlink.Link) error {
-	if got, want := found.Type(), kindName(l.Kind); got != want {
-		return errcode.Errorf(errcode.AlreadyExists, "%s interface %s exists already and is a %s, not a %s", l.Place, l.Name, got, want)
+func (a *applier) adopt(l *Link, found *rtnl.Link) error {
+	if want := kindName(l.Kind); found.Kind != want {
+		return errcode.Errorf(errcode.AlreadyExists, "%s interface %s exists already and is %s, not %s", l.Place, l.Name, kindOf(found), want)
 	}
 	a.links[linkKey{l.Place, l.Name}] = found
-	if l.Kind == Bridge && found.Attrs().OperState != netlink.OperUp {
-		return a.pinMAC(l, found)
+	if l.Kind == Bridge && !found.Running() {
+		// A bridge without active ports keeps the address that it has now, see creation.
+		return a.change(l, found, rtnl.Change{MAC: found.MAC})
 	}
 	return nil
 }
 
-// pinMAC keeps the address that a bridge without active ports has now, see newLink.
-func (a *applier) pinMAC(l *Link, bridge netlink.Link) error {
-	h, err := linksOf(a.kernel.at(l.Place))
-	if err != nil {
-		return err
+func kindOf(l *rtnl.Link) string {
+	if l.Kind == "" {
+		return "hardware"
 	}
-	if err := h.LinkSetHardwareAddr(bridge, bridge.Attrs().HardwareAddr); err != nil {
-		return errcode.Errorf(errcode.Kernel, "%s interface %s: set its MAC address: %w", l.Place, l.Name, err)
-	}
-	return nil
+	return "of kind " + l.Kind
 }
 
 // RefuseLink is an error with code errcode.AlreadyExists if the namespace, which is that place of a plan, has a link of the name.
 func RefuseLink(n *Namespace, place Place, name string) error {
-	h, err := linksOf(n)
-	if err != nil {
-		return err
+	found, err := n.findLink(name)
+	if err == nil && found != nil {
+		err = errcode.Errorf(errcode.AlreadyExists, "%s interface %s exists already", place, name)
 	}
-	if _, err := h.LinkByName(name); err == nil {
-		return errcode.Errorf(errcode.AlreadyExists, "%s interface %s exists already", place, name)
-	}
-	return nil
+	return err
 }
 
 func kindName(k Kind) string {
@@ -146,27 +158,31 @@ func kindName(k Kind) string {
 	return "veth"
 }
 
-func (a *applier) newLink(l *Link) netlink.Link {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.HardwareAddr = l.Name, l.MTU, l.MAC
+// creation is the request that makes the link.
+func (a *applier) creation(l *Link) (rawnl.Message, error) {
+	end := rtnl.End{Name: l.Name, MTU: l.MTU, MAC: l.MAC}
 	if l.Kind == Bridge {
-		if attrs.HardwareAddr == nil {
+		if end.MAC == nil {
 			// A bridge without an address of its own takes that of one of its ports and changes it as pods come and go, which
 			// leaves them with a gateway that they cannot reach until their neighbour entries expire.
-			attrs.HardwareAddr = randomMAC()
+			end.MAC = randomMAC()
 		}
-		attrs.MTU = 0 // see pinMTU
-		b := &netlink.Bridge{LinkAttrs: attrs}
-		if l.VLANs {
-			b.VlanFiltering = &l.VLANs
-		}
-		return b
+		end.MTU = 0 // see remember
+		return rtnl.NewBridge(end, l.VLANs, l.Up), nil
 	}
-	v := &netlink.Veth{LinkAttrs: attrs, PeerName: l.Peer.Name, PeerHardwareAddr: l.Peer.MAC, PeerMTU: uint32(l.Peer.MTU), PeerTxQLen: -1}
+	master, namespace := 0, 0
+	if l.Master != "" {
+		m, err := a.link(l.Place, l.Master)
+		if err != nil {
+			return rawnl.Message{}, err
+		}
+		master = m.Index
+	}
 	if l.Peer.Place != l.Place {
-		v.PeerNamespace = netlink.NsFd(a.kernel.at(l.Peer.Place).FD())
+		namespace = a.kernel.at(l.Peer.Place).FD()
 	}
-	return v
+	peer := rtnl.End{Name: l.Peer.Name, MTU: l.Peer.MTU, MAC: l.Peer.MAC}
+	return rtnl.NewVeth(end, peer, namespace, master, l.Up && l.Place == Host), nil
 }
 
 // randomMAC is a locally administered unicast address (IEEE 802, clause 8.4).
@@ -180,6 +196,8 @@ func randomMAC() net.HardwareAddr {
 // linkError explains what the kernel's answer to a new link most often means.
 func linkError(l *Link, err error) error {
 	switch {
+	case errors.Is(err, unix.EEXIST):
+		return errcode.Errorf(errcode.AlreadyExists, "%s interface %s exists already", l.Place, l.Name)
 	case errors.Is(err, unix.EOPNOTSUPP) && l.VLANs:
 		return errcode.Errorf(errcode.UnsupportedField, "vlan: this kernel's bridge has no VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING): %w", err)
 	case errors.Is(err, unix.EOPNOTSUPP):
@@ -189,124 +207,130 @@ func linkError(l *Link, err error) error {
 	}
 }
 
-// setUp gives a link its properties, master and port flags, and takes those up that do not wait for sysctls.
+// setUp gives a link the properties that it does not have yet, its flags as a bridge's port among them, and takes it up unless it waits for
+// sysctls.
 func (a *applier) setUp(l *Link) error {
-	link, h, err := a.link(l.Place, l.Name)
+	link, err := a.link(l.Place, l.Name)
 	if err != nil {
 		return err
 	}
-	if l.OwnerTag {
-		if err := h.LinkSetAlias(link, aliasOf(a.plan)); err != nil {
-			return err
-		}
-	}
-	if l.Promisc && link.Attrs().Promisc == 0 {
-		if err := h.SetPromiscOn(link); err != nil {
-			return err
-		}
-	}
-	if b, ok := link.(*netlink.Bridge); ok && l.VLANs && (b.VlanFiltering == nil || !*b.VlanFiltering) {
-		if err := h.BridgeSetVlanFiltering(link, true); err != nil {
-			return linkError(l, err)
-		}
-	}
-	if err := a.join(h, link, l); err != nil {
+	changes, err := a.changes(l, link)
+	if err != nil {
 		return err
 	}
-	if l.Up && l.Place == Host && link.Attrs().Flags&net.FlagUp == 0 {
-		return h.LinkSetUp(link)
+	requests := make([]request, len(changes))
+	for i, c := range changes {
+		requests[i] = a.changing(l, link, c)
 	}
-	return nil
+	if _, err := a.kernel.at(l.Place).do(requests...); err != nil {
+		return err
+	}
+	return setVLANs(a.kernel.at(l.Place), link, l.Port)
+}
+
+// changes are what a link lacks, in the order in which the kernel wants it: the flags of a port need the bridge.
+func (a *applier) changes(l *Link, have *rtnl.Link) (out []rtnl.Change, err error) {
+	if l.OwnerTag {
+		out = append(out, rtnl.Change{Alias: aliasOf(a.plan)})
+	}
+	if l.Promisc && have.Promisc == 0 {
+		out = append(out, rtnl.Change{Promisc: true})
+	}
+	if l.VLANs && !have.VLANFiltering {
+		out = append(out, rtnl.Change{VLANFiltering: true})
+	}
+	if l.Master != "" {
+		master, err := a.link(l.Place, l.Master)
+		if err != nil {
+			return nil, err
+		}
+		if have.Master != master.Index {
+			out = append(out, rtnl.Change{Master: master.Index})
+		}
+	}
+	if l.Port.Hairpin || l.Port.Isolated {
+		out = append(out, rtnl.Change{Hairpin: l.Port.Hairpin, Isolated: l.Port.Isolated})
+	}
+	if l.Up && l.Place == Host && !have.Up() {
+		out = append(out, rtnl.Change{Up: true})
+	}
+	return out, nil
+}
+
+// changing is the request for a change.
+func (a *applier) changing(l *Link, link *rtnl.Link, c rtnl.Change) request {
+	return request{
+		Message: rtnl.SetLink(link.Index, c), what: "set up " + l.Place.String() + " interface " + l.Name,
+		explain: func(err error) error {
+			if c.VLANFiltering && errors.Is(err, unix.EOPNOTSUPP) {
+				return linkError(l, err)
+			}
+			return errcode.Errorf(errcode.Kernel, "set up %s interface %s: %w", l.Place, l.Name, err)
+		},
+	}
 }
 
 func aliasOf(p *Plan) string { return p.Owner.Text(aliasLimit) }
 
-// join makes a link a port of its bridge.
-func (a *applier) join(h *netlink.Handle, link netlink.Link, l *Link) error {
-	if l.Master != "" {
-		master, _, err := a.link(l.Place, l.Master)
-		if err != nil {
-			return err
-		}
-		if err := h.LinkSetMaster(link, master); err != nil {
-			return err
-		}
-	}
-	if l.Port.Hairpin {
-		if err := h.LinkSetHairpin(link, true); err != nil {
-			return err
-		}
-	}
-	if l.Port.Isolated {
-		if err := h.LinkSetIsolated(link, true); err != nil {
-			return err
-		}
-	}
-	return setVLANs(h, link, l.Port)
-}
-
 // defaultVLAN is the one that a VLAN filtering bridge puts every new port into.
 const defaultVLAN = 1
 
-func setVLANs(h *netlink.Handle, link netlink.Link, p Port) error {
+// setVLANs makes a port a member of its VLANs.
+func setVLANs(n *Namespace, port *rtnl.Link, p Port) error {
+	if !p.NoVLAN1 && len(p.VLANs) == 0 {
+		return nil
+	}
+	h, err := library(n)
+	if err != nil {
+		return err
+	}
+	link := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: port.Index}}
 	if p.NoVLAN1 {
 		if err := h.BridgeVlanDel(link, defaultVLAN, false, false, false, true); err != nil && !errors.Is(err, unix.ENOENT) {
-			return errcode.Errorf(errcode.Kernel, "VLAN %d: %w", defaultVLAN, err)
+			return errcode.Errorf(errcode.Kernel, "interface %s: VLAN %d: %w", port.Name, defaultVLAN, err)
 		}
 	}
 	for _, v := range p.VLANs {
-		var err error
 		if v.First == v.Last {
 			err = h.BridgeVlanAdd(link, v.First, v.Access, v.Access, false, true)
 		} else {
 			err = h.BridgeVlanAddRange(link, v.First, v.Last, v.Access, v.Access, false, true)
 		}
 		if err != nil {
-			return errcode.Errorf(errcode.Kernel, "VLAN %d-%d: %w", v.First, v.Last, err)
+			return errcode.Errorf(errcode.Kernel, "interface %s: VLAN %d-%d: %w", port.Name, v.First, v.Last, err)
 		}
 	}
 	return nil
 }
 
-// raiseLinks takes the sandbox's links up: after their sysctls, which the kernel reads at that moment.
-func (a *applier) raiseLinks(context.Context) error {
+// raise is the requests that take links up which could not be before: those of the sandbox.
+func (a *applier) raise(place Place) (out []request, err error) {
 	for i := range a.plan.Links {
 		for l := &a.plan.Links[i]; l != nil; l = l.Peer {
-			if !l.Up || l.Place != Sandbox {
+			if !l.Up || l.Place != place || place == Host {
 				continue
 			}
-			link, h, err := a.link(l.Place, l.Name)
+			link, err := a.link(l.Place, l.Name)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			if l.Kind == Existing && link.Attrs().Flags&net.FlagUp == 0 {
+			if l.Kind == Existing && l == &a.plan.Links[i] && !link.Up() { // a peer has no kind of its own
 				a.undo.Push("interface "+l.Name+" up", func() error { return SetDown(a.kernel.at(l.Place), l.Name) })
 			}
-			if err := h.LinkSetUp(link); err != nil {
-				return errcode.Errorf(errcode.Kernel, "take up %s interface %s: %w", l.Place, l.Name, err)
-			}
+			out = append(out, a.changing(l, link, rtnl.Change{Up: true}))
 		}
 	}
-	return nil
+	return out, nil
 }
 
-// DeleteLink removes a link, and with it what hangs on it: the peer, addresses, routes. It succeeds if there is none.
-func DeleteLink(n *Namespace, name string) error {
-	h, err := linksOf(n)
-	if err != nil {
-		return err
+// DeleteLink removes a link, and with it what hangs on it: the peer, addresses, routes. It succeeds, and tells so, if there is none.
+func DeleteLink(n *Namespace, name string) (found bool, err error) {
+	l, err := n.findLink(name)
+	if l == nil || err != nil {
+		return false, err
 	}
-	link, err := h.LinkByName(name)
-	if isLinkNotFound(err) {
-		return nil
-	}
-	if err == nil {
-		err = h.LinkDel(link)
-	}
-	if err != nil && !errors.Is(err, unix.ENODEV) {
-		return errcode.Errorf(errcode.Kernel, "delete interface %s: %w", name, err)
-	}
-	return nil
+	_, err = n.do(request{Message: rtnl.DelLink(l.Index), what: "delete interface " + name, harmless: unix.ENODEV})
+	return true, err
 }
 
 // deleteUnused removes a shared link if nobody has begun to use it since it was made.
@@ -317,39 +341,30 @@ func (a *applier) deleteUnused(l *Link) error {
 		return err
 	}
 	defer unlock()
-	h, err := linksOf(n)
-	if err != nil {
-		return err
-	}
-	bridge := l.Name
+	name := l.Name
 	if l.Kind == Veth {
-		bridge = l.Peer.Master
+		name = l.Peer.Master
 	}
-	link, err := h.LinkByName(bridge)
-	if isLinkNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return errcode.Errorf(errcode.Kernel, "interface %s: %w", bridge, err)
-	}
-	if used, err := a.usedByOthers(h, link); used || err != nil {
+	bridge, err := n.findLink(name)
+	if bridge == nil || err != nil {
 		return err
 	}
-	return DeleteLink(n, l.Name)
+	if used, err := a.usedByOthers(n, bridge); used || err != nil {
+		return err
+	}
+	_, err = DeleteLink(n, l.Name)
+	return err
 }
 
 // usedByOthers tells whether a bridge has ports that the plan does not know.
-func (a *applier) usedByOthers(h *netlink.Handle, bridge netlink.Link) (bool, error) {
-	all, err := Dump("interfaces", h.LinkList)
-	if err != nil {
-		return false, err
-	}
+func (a *applier) usedByOthers(n *Namespace, bridge *rtnl.Link) (bool, error) {
+	all, err := n.links()
 	for _, other := range all {
-		if at := other.Attrs(); at.MasterIndex == bridge.Attrs().Index && !a.plans(at.Name) {
+		if other.Master == bridge.Index && !a.plans(other.Name) {
 			return true, nil
 		}
 	}
-	return false, nil
+	return false, err
 }
 
 // plans tells whether the plan has a link of this name in the host.
@@ -367,48 +382,24 @@ func (a *applier) plans(name string) bool {
 // DeleteUnowned removes a veth pair by its end in the sandbox, as another program made it: a pair whose host side carries an owner, and
 // a link of another kind, are left alone. It succeeds if there is none.
 func DeleteUnowned(host, sandbox *Namespace, name string) error {
-	h, err := linksOf(sandbox)
-	if err != nil {
+	l, err := sandbox.findLink(name)
+	if l == nil || err != nil || l.Kind != kindName(Veth) {
 		return err
 	}
-	link, err := h.LinkByName(name)
-	if isLinkNotFound(err) || err == nil && link.Type() != kindName(Veth) {
+	peer, err := host.byIndex(l.Peer)
+	if err == nil && peer.Alias != "" {
 		return nil
 	}
-	if err != nil {
-		return errcode.Errorf(errcode.Kernel, "sandbox interface %s: %w", name, err)
-	}
-	hostLinks, err := linksOf(host)
-	if err != nil {
-		return err
-	}
-	peer, err := hostLinks.LinkByIndex(link.Attrs().ParentIndex)
-	if err == nil && peer.Attrs().Alias != "" {
-		return nil
-	}
-	return DeleteLink(sandbox, name)
-}
-
-func isLinkNotFound(err error) bool {
-	var missing netlink.LinkNotFoundError
-	return errors.As(err, &missing)
+	_, err = DeleteLink(sandbox, name)
+	return err
 }
 
 // SetDown takes a link down. It succeeds if there is none.
 func SetDown(n *Namespace, name string) error {
-	h, err := linksOf(n)
-	if err != nil {
+	l, err := n.findLink(name)
+	if l == nil || err != nil {
 		return err
 	}
-	link, err := h.LinkByName(name)
-	if isLinkNotFound(err) {
-		return nil
-	}
-	if err == nil {
-		err = h.LinkSetDown(link)
-	}
-	if err != nil {
-		return errcode.Errorf(errcode.Kernel, "take down interface %s: %w", name, err)
-	}
-	return nil
+	_, err = n.do(request{Message: rtnl.SetLink(l.Index, rtnl.Change{Down: true}), what: "take down interface " + name, harmless: unix.ENODEV})
+	return err
 }

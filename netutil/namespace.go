@@ -9,25 +9,25 @@ import (
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/nft"
+	"github.com/cnibox/cnibox/netutil/rawnl"
 )
 
 // Namespace is a network namespace with a netlink socket of its own in it, so that work there needs no switching of
 // threads. Sockets are opened on first use. Not safe for concurrent use.
 //
-// The sockets' types are hidden, and linksOf and NFT are no methods, for the sake of the executable's size: the command line's
+// The sockets' types are hidden, and library and NFT are no methods, for the sake of the executable's size: the command line's
 // templates call methods by name, so the linker keeps every method of every type that can be reached from the role's interface
 // by way of fields and methods. A Namespace is reached, and with its types the whole netlink library would be: 500 kB.
 type Namespace struct {
 	path  string
 	own   bool // the process itself runs in it
 	file  *os.File
-	links unsafe.Pointer // *netlink.Handle
+	route *rawnl.Socket  // rtnetlink(7), for what each attachment needs
+	rare  unsafe.Pointer // *netlink.Handle, for the rest
 	nft   unsafe.Pointer // *nft.Tables
 }
 
@@ -71,8 +71,9 @@ func (n *Namespace) Close() {
 	if n == nil {
 		return
 	}
-	if n.links != nil {
-		(*netlink.Handle)(n.links).Close()
+	n.route.Close()
+	if n.rare != nil {
+		(*netlink.Handle)(n.rare).Close()
 	}
 	if n.nft != nil {
 		(*nft.Tables)(n.nft).Close()
@@ -115,9 +116,21 @@ func (n *Namespace) Lock() (unlock func(), err error) {
 	return func() { _ = unix.Flock(n.FD(), unix.LOCK_UN) }, nil
 }
 
-// linksOf is the namespace's rtnetlink handle.
-func linksOf(n *Namespace) (*netlink.Handle, error) {
-	if n.links == nil {
+// socket opens a netlink socket of the protocol in the namespace.
+func (n *Namespace) socket(protocol int) (s *rawnl.Socket, err error) {
+	err = n.Do(func() (err error) {
+		s, err = rawnl.Open(protocol)
+		return err
+	})
+	if err != nil {
+		return nil, errcode.Errorf(errcode.Kernel, "netlink socket in %s: %w", n.path, err)
+	}
+	return s, nil
+}
+
+// library is the netlink library's handle, for requests that are too rare to be worth code of our own.
+func library(n *Namespace) (*netlink.Handle, error) {
+	if n.rare == nil {
 		var h *netlink.Handle
 		err := n.Do(func() (err error) {
 			h, err = netlink.NewHandle(unix.NETLINK_ROUTE)
@@ -126,32 +139,15 @@ func linksOf(n *Namespace) (*netlink.Handle, error) {
 		if err != nil {
 			return nil, errcode.Errorf(errcode.Kernel, "netlink socket in %s: %w", n.path, err)
 		}
-		n.links = unsafe.Pointer(h)
+		n.rare = unsafe.Pointer(h)
 	}
-	return (*netlink.Handle)(n.links), nil
-}
-
-// openSocket is for requests that the library's handle has no methods for.
-func openSocket(n *Namespace, protocol int) (*nl.NetlinkSocket, error) {
-	var sock *nl.NetlinkSocket
-	err := n.Do(func() (err error) {
-		sock, err = nl.GetNetlinkSocketAt(netns.None(), netns.None(), protocol)
-		return err
-	})
-	if err != nil {
-		return nil, errcode.Errorf(errcode.Kernel, "netlink socket in %s: %w", n.path, err)
-	}
-	return sock, nil
+	return (*netlink.Handle)(n.rare), nil
 }
 
 // NFT is the namespace's packet filter.
 func NFT(n *Namespace) *nft.Tables {
 	if n.nft == nil {
-		fd := n.FD()
-		if n.own {
-			fd = 0 // a socket needs no change of threads there
-		}
-		n.nft = unsafe.Pointer(nft.Open(fd, n.Lock))
+		n.nft = unsafe.Pointer(nft.Open(func() (*rawnl.Socket, error) { return n.socket(unix.NETLINK_NETFILTER) }, n.Lock))
 	}
 	return (*nft.Tables)(n.nft)
 }

@@ -1,35 +1,23 @@
 package netutil
 
 import (
-	"context"
 	"errors"
 	"net/netip"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/rtnl"
 )
 
-func (a *applier) addRoutes(context.Context) error {
-	for i := range a.plan.Routes {
-		r := &a.plan.Routes[i]
-		link, h, err := a.link(r.Place, r.Link)
-		if err != nil {
-			return err
-		}
-		add := h.RouteAdd
-		if r.Place == Sandbox {
-			// A container with several networks has a route to one destination (the default) from each: without NLM_F_EXCL
-			// the kernel keeps them all, the latest first.
-			add = h.RouteAddEcmp
-		}
-		err = add(kernelRoute(r, link.Attrs().Index))
-		if err != nil && !(r.Place == Sandbox && errors.Is(err, unix.EEXIST)) {
-			return errcode.Errorf(errcode.Kernel, "add route %s: %w", describe(r), err)
-		}
+// newRoute adds a route. A container with several networks has a route to one destination (the default) from each: there the kernel keeps
+// them all, the latest first.
+func newRoute(l *rtnl.Link, r *Route) request {
+	out := request{Message: rtnl.NewRoute(kernelRoute(l, r), r.Place == Host), what: "add route " + describe(r)}
+	if r.Place == Sandbox {
+		out.harmless = unix.EEXIST
 	}
-	return nil
+	return out
 }
 
 func describe(r *Route) string {
@@ -40,41 +28,60 @@ func describe(r *Route) string {
 	return s + " dev " + r.Link + " (" + r.Place.String() + ")"
 }
 
-func kernelRoute(r *Route, index int) *netlink.Route {
-	out := &netlink.Route{
-		LinkIndex: index,
-		Dst:       ipNet(r.Dst),
-		Scope:     netlink.Scope(r.Scope),
-		Table:     r.Table,
-		Priority:  r.Priority,
-		MTU:       r.MTU,
-		AdvMSS:    r.AdvMSS,
+func kernelRoute(l *rtnl.Link, r *Route) rtnl.Route {
+	return rtnl.Route{
+		Link: l.Index, Dst: r.Dst, Gateway: r.Gateway, Source: r.Source,
+		Scope: r.Scope, Table: r.Table, Priority: r.Priority, MTU: r.MTU, AdvMSS: r.AdvMSS,
 	}
-	if r.Gateway.IsValid() {
-		out.Gw = r.Gateway.AsSlice()
+}
+
+// routeTo is the route that a packet to an address would take; nil if there is none.
+func routeTo(n *Namespace, to netip.Addr) (*rtnl.Route, error) {
+	answers, err := n.ask(rtnl.GetRoute(to))
+	if err != nil {
+		return nil, err
 	}
-	if r.Source.IsValid() {
-		out.Src = r.Source.AsSlice()
+	a := &answers[0]
+	switch {
+	case isOneOf(a.Err, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL): // as the kind of the route is
+		return nil, nil
+	case a.Err != nil:
+		return nil, errcode.Errorf(errcode.Kernel, "route to %s: %w", to, a.Err)
 	}
-	return out
+	for _, b := range a.Bodies {
+		if r := rtnl.ParseRoute(b); len(r) > 0 {
+			return &r[0], nil
+		}
+	}
+	return nil, nil
 }
 
 // LinkTowards is the name of the link through which the namespace reaches an address; empty if it has no route there.
 func LinkTowards(n *Namespace, dst netip.Addr) (string, error) {
-	h, err := linksOf(n)
-	if err != nil {
+	r, err := routeTo(n, dst)
+	if r == nil || err != nil {
 		return "", err
 	}
-	routes, err := h.RouteGet(dst.AsSlice())
-	if isOneOf(err, unix.ENETUNREACH, unix.EHOSTUNREACH) || err == nil && len(routes) == 0 {
-		return "", nil
-	}
+	l, err := n.byIndex(r.Link)
 	if err != nil {
 		return "", errcode.Errorf(errcode.Kernel, "route to %s: %w", dst, err)
 	}
-	link, err := h.LinkByIndex(routes[0].LinkIndex)
+	return l.Name, nil
+}
+
+// byIndex is the link of a number.
+func (n *Namespace) byIndex(index int) (*rtnl.Link, error) {
+	answers, err := n.ask(rtnl.GetLinkByIndex(index))
 	if err != nil {
-		return "", errcode.Errorf(errcode.Kernel, "route to %s: %w", dst, err)
+		return nil, err
 	}
-	return link.Attrs().Name, nil
+	if err := answers[0].Err; err != nil {
+		return nil, err
+	}
+	for _, b := range answers[0].Bodies {
+		if l := rtnl.ParseLink(b); l != nil {
+			return l, nil
+		}
+	}
+	return nil, errors.New("the kernel answers nothing")
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
@@ -91,15 +90,11 @@ func (a *applier) waitCarrier(ctx context.Context) error {
 
 func (a *applier) waitUp(ctx context.Context, l *Link, limit time.Duration) error {
 	n := a.kernel.at(l.Place)
-	h, err := linksOf(n)
-	if err != nil {
-		return err
-	}
 	return waitFor(ctx, n, l.Place.String()+" interface "+l.Name, limit, []uint{unix.RTNLGRP_LINK}, func() (bool, error) {
-		link, err := h.LinkByName(l.Name)
-		if err != nil {
-			return false, errcode.Errorf(errcode.Kernel, "%s interface %s: %w", l.Place, l.Name, err)
+		have, err := n.findLink(l.Name)
+		if err == nil && have == nil {
+			err = errNoLink(l.Place, l.Name)
 		}
-		return link.Attrs().OperState == netlink.OperUp, nil
+		return have != nil && have.Running(), err
 	})
 }

@@ -12,10 +12,7 @@ import (
 // Detach is the DEL of a role that attaches a container by a link with a host side: the link first, so that no packet of the
 // container is left when its address is given back, which comes last. It goes on after errors and joins them.
 func Detach(ctx context.Context, r *Request, features ...nft.Feature) error {
-	errs := []error{deleteLink(r)}
-	for _, f := range features {
-		errs = append(errs, netutil.NFT(r.Host).Delete(r.Owner, f))
-	}
+	errs := []error{deleteLink(r), netutil.NFT(r.Host).Delete(r.Owner, features...)}
 	// While the container may still send, its address must not go to another.
 	if err := errors.Join(errs...); err != nil || r.IPAM == nil {
 		return err
@@ -26,11 +23,9 @@ func Detach(ctx context.Context, r *Request, features ...nft.Feature) error {
 // deleteLink removes the attachment's link by the name that its owner gives the host side. An attachment that the reference plugins
 // made has another name there: it is found by its interface in the sandbox.
 func deleteLink(r *Request) error {
-	if err := netutil.DeleteLink(r.Host, r.Owner.LinkName()); err != nil {
+	found, err := netutil.DeleteLink(r.Host, r.Owner.LinkName())
+	if found || err != nil || r.Sandbox == nil {
 		return err
-	}
-	if r.Sandbox == nil {
-		return nil
 	}
 	return netutil.DeleteUnowned(r.Host, r.Sandbox, r.Owner.IfName)
 }

@@ -73,7 +73,7 @@ func (b *batch) elements(kind int, flags uint16, elements []*element) {
 
 // committed tells by what stands whether the change has been made.
 func (c *conn) committed(ch *change) error {
-	fresh, err := dial(c.namespace)
+	fresh, err := dial(c.open)
 	if err != nil {
 		return err
 	}

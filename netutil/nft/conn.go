@@ -14,16 +14,15 @@ import (
 // nftables library's (rule.go); its connection would send the look-ups one by one, and has none of a single element.
 type conn struct {
 	*rawnl.Socket
-	namespace int
+	open func() (*rawnl.Socket, error)
 }
 
-// dial opens the socket in the namespace that the descriptor stands for; 0 is the one that the process runs in.
-func dial(namespace int) (*conn, error) {
-	s, err := rawnl.Open(namespace, unix.NETLINK_NETFILTER)
+func dial(open func() (*rawnl.Socket, error)) (*conn, error) {
+	s, err := open()
 	if err != nil {
-		return nil, kernelError(err, "netlink socket")
+		return nil, kernelError(err, "open it")
 	}
-	return &conn{s, namespace}, nil
+	return &conn{s, open}, nil
 }
 
 // message is a request of the subsystem, which has a header of four bytes behind netlink's.

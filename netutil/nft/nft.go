@@ -12,19 +12,22 @@ import (
 
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/owner"
+	"github.com/cnibox/cnibox/netutil/rawnl"
 )
 
 // Tables are cnibox's tables in one network namespace. The socket is opened on first use. Not safe for concurrent use.
 type Tables struct {
-	fd   int
+	open func() (*rawnl.Socket, error)
 	lock func() (unlock func(), err error)
 	*layout
 	conn *conn
 }
 
-// Open names the namespace by its descriptor, which must stay open until Close, or by 0 for the one that the process runs in. It
-// opens no socket yet. lock excludes all other writers of the namespace's tables; each operation takes it.
-func Open(fd int, lock func() (unlock func(), err error)) *Tables { return &Tables{fd: fd, lock: lock} }
+// Open is the tables of the namespace in which open opens its NETLINK_NETFILTER socket; that is done on first use. lock excludes all other
+// writers of the namespace's tables; each operation takes it.
+func Open(open func() (*rawnl.Socket, error), lock func() (unlock func(), err error)) *Tables {
+	return &Tables{open: open, lock: lock}
+}
 
 // Close gives the socket back.
 func (t *Tables) Close() {
@@ -49,15 +52,17 @@ func (t *Tables) locked(do func(c *conn) error) error {
 	}
 	for range tries {
 		if t.conn == nil {
-			if t.conn, err = dial(t.fd); err != nil {
+			if t.conn, err = dial(t.open); err != nil {
 				return err
 			}
 		}
-		err = do(t.conn)
+		if err = do(t.conn); err == nil {
+			return nil
+		}
+		t.Close() // it may still hold answers to what was asked
 		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EBUSY) {
 			return err
 		}
-		t.Close()
 	}
 	return err
 }
@@ -220,6 +225,9 @@ func unlessMissing(err error) error {
 
 // Delete removes all that the attachment holds of the features. It succeeds if there is nothing, no table, no nftables.
 func (t *Tables) Delete(o owner.Owner, features ...Feature) error {
+	if len(features) == 0 {
+		return nil
+	}
 	return unlessMissing(t.locked(func(c *conn) error {
 		ch := &change{}
 		for _, f := range features {

@@ -15,6 +15,7 @@ import (
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/nft"
 	"github.com/cnibox/cnibox/netutil/owner"
+	"github.com/cnibox/cnibox/netutil/rawnl"
 )
 
 var update = flag.Bool("update", false, "write testdata anew")
@@ -211,8 +212,8 @@ func TestDeleteWithNothingThere(t *testing.T) {
 
 // Each of an ADD's undo steps must be able to fail on its own.
 func TestNoSocket(t *testing.T) {
-	const noNamespace = 1 << 20 // a descriptor that is not open
-	tables := nft.Open(noNamespace, func() (func(), error) { return func() {}, nil })
+	refused := func() (*rawnl.Socket, error) { return nil, unix.EBADF }
+	tables := nft.Open(refused, func() (func(), error) { return func() {}, nil })
 	for range 2 {
 		if err := tables.Delete(pod("one"), nft.Masquerade); !errors.Is(err, unix.EBADF) {
 			t.Errorf("got %v", err)

@@ -9,7 +9,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,31 +29,8 @@ const (
 	patience = 30
 )
 
-// Open opens a socket of the netlink protocol in the namespace that the descriptor stands for; 0 is that of the calling thread.
-func Open(namespace, protocol int) (*Socket, error) {
-	if namespace == 0 {
-		return open(protocol)
-	}
-	type opened struct {
-		s   *Socket
-		err error
-	}
-	done := make(chan opened, 1)
-	go func() {
-		// The thread is never unlocked, so it ends with the goroutine, and no other work lands in the namespace.
-		runtime.LockOSThread()
-		if err := unix.Setns(namespace, unix.CLONE_NEWNET); err != nil {
-			done <- opened{nil, os.NewSyscallError("setns", err)}
-			return
-		}
-		s, err := open(protocol)
-		done <- opened{s, err}
-	}()
-	o := <-done
-	return o.s, o.err
-}
-
-func open(protocol int) (*Socket, error) {
+// Open opens a socket of the netlink protocol in the network namespace of the calling thread.
+func Open(protocol int) (*Socket, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)

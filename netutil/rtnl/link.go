@@ -1,0 +1,277 @@
+// Package rtnl is the part of rtnetlink(7) that every attachment needs: requests to be sent together by package rawnl, and
+// their answers. What is rare is left to the netlink library, which asks for one thing at a time.
+package rtnl
+
+import (
+	"encoding/binary"
+	"net"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cnibox/cnibox/netutil/rawnl"
+)
+
+// Link is a network interface as the kernel tells of it.
+type Link struct {
+	Index, Master int
+	Peer          int // of a veth: the index of its other end, in that one's namespace
+	Name, Alias   string
+	Kind          string // "veth", "bridge"; empty for hardware
+	MAC           net.HardwareAddr
+	MTU           int    // bytes
+	Flags         uint32 // IFF_
+	OperState     uint8  // IF_OPER_
+	Promisc       uint32 // how often it was asked for
+	Group         uint32
+
+	VLANFiltering     bool // of a bridge
+	Hairpin, Isolated bool // of a bridge's port
+}
+
+// Up tells whether it is administratively up.
+func (l *Link) Up() bool { return l.Flags&unix.IFF_UP != 0 }
+
+// What linux/if_link.h and linux/veth.h have beyond package unix.
+const (
+	operUp           = 6  // IF_OPER_UP (RFC 2863)
+	vethPeer         = 1  // VETH_INFO_PEER
+	bridgeVLANFilter = 7  // IFLA_BR_VLAN_FILTERING
+	portMode         = 4  // IFLA_BRPORT_MODE: hairpin
+	portIsolated     = 33 // IFLA_BRPORT_ISOLATED
+	infoKind         = 1  // IFLA_INFO_KIND
+	infoData         = 2  // IFLA_INFO_DATA
+	infoSlaveKind    = 4  // IFLA_INFO_SLAVE_KIND
+	infoSlaveData    = 5  // IFLA_INFO_SLAVE_DATA
+	skipStatistics   = 8  // RTEXT_FILTER_SKIP_STATS
+	headerOfLink     = unix.SizeofIfInfomsg
+	headerOfAddress  = unix.SizeofIfAddrmsg
+	headerOfRoute    = unix.SizeofRtMsg
+)
+
+// Running tells whether it carries traffic (RFC 2863, ifOperStatus up).
+func (l *Link) Running() bool { return l.OperState == operUp }
+
+// body is the header of a request about a link, with attributes behind it. Of the flags those in the mask are changed.
+func body(index int, flags, mask uint32, attrs rawnl.Attrs) []byte {
+	b := make([]byte, headerOfLink, headerOfLink+len(attrs))
+	binary.NativeEndian.PutUint32(b[4:], uint32(index))
+	binary.NativeEndian.PutUint32(b[8:], flags)
+	binary.NativeEndian.PutUint32(b[12:], mask)
+	return append(b, attrs...)
+}
+
+// GetLink asks for the link of a name. The kernel answers unix.ENODEV if there is none.
+func GetLink(name string) rawnl.Message {
+	var a rawnl.Attrs
+	a.Text(unix.IFLA_IFNAME, name)
+	a.Uint32(unix.IFLA_EXT_MASK, skipStatistics)
+	return rawnl.Message{Type: unix.RTM_GETLINK, Body: body(0, 0, 0, a)}
+}
+
+// GetLinkByIndex asks for a link by its number.
+func GetLinkByIndex(index int) rawnl.Message {
+	var a rawnl.Attrs
+	a.Uint32(unix.IFLA_EXT_MASK, skipStatistics)
+	return rawnl.Message{Type: unix.RTM_GETLINK, Body: body(index, 0, 0, a)}
+}
+
+// GetLinks asks for all links.
+func GetLinks() rawnl.Message {
+	var a rawnl.Attrs
+	a.Uint32(unix.IFLA_EXT_MASK, skipStatistics)
+	return rawnl.Message{Type: unix.RTM_GETLINK, Flags: unix.NLM_F_DUMP, Body: body(0, 0, 0, a)}
+}
+
+// ParseLink reads the answer to a request for a link; nil if it is none.
+func ParseLink(b []byte) *Link {
+	if len(b) < headerOfLink {
+		return nil
+	}
+	l := &Link{Index: int(binary.NativeEndian.Uint32(b[4:])), Flags: binary.NativeEndian.Uint32(b[8:])}
+	rawnl.Each(b[headerOfLink:], func(kind uint16, v []byte) {
+		switch kind {
+		case unix.IFLA_IFNAME:
+			l.Name = rawnl.String(v)
+		case unix.IFLA_IFALIAS:
+			l.Alias = rawnl.String(v)
+		case unix.IFLA_ADDRESS:
+			l.MAC = append(net.HardwareAddr(nil), v...)
+		case unix.IFLA_MTU:
+			l.MTU = int(number(v))
+		case unix.IFLA_MASTER:
+			l.Master = int(number(v))
+		case unix.IFLA_LINK:
+			l.Peer = int(number(v))
+		case unix.IFLA_PROMISCUITY:
+			l.Promisc = number(v)
+		case unix.IFLA_GROUP:
+			l.Group = number(v)
+		case unix.IFLA_OPERSTATE:
+			l.OperState = byteOf(v)
+		case unix.IFLA_LINKINFO:
+			l.parseInfo(v)
+		}
+	})
+	return l
+}
+
+func (l *Link) parseInfo(info []byte) {
+	l.Kind = rawnl.String(rawnl.Find(info, infoKind))
+	if l.Kind == "bridge" {
+		l.VLANFiltering = byteOf(rawnl.Find(rawnl.Find(info, infoData), bridgeVLANFilter)) != 0
+	}
+	port := rawnl.Find(info, infoSlaveData)
+	l.Hairpin, l.Isolated = byteOf(rawnl.Find(port, portMode)) != 0, byteOf(rawnl.Find(port, portIsolated)) != 0
+}
+
+func number(v []byte) uint32 {
+	if len(v) != 4 {
+		return 0
+	}
+	return binary.NativeEndian.Uint32(v)
+}
+
+func byteOf(v []byte) byte {
+	if len(v) == 0 {
+		return 0
+	}
+	return v[0]
+}
+
+// End is one end of a pair to be made.
+type End struct {
+	Name string
+	MTU  int              // bytes; 0: the kernel's default
+	MAC  net.HardwareAddr // nil: a random one
+}
+
+func (e End) attrs() (a rawnl.Attrs) {
+	a.Text(unix.IFLA_IFNAME, e.Name)
+	if e.MTU != 0 {
+		a.Uint32(unix.IFLA_MTU, uint32(e.MTU))
+	}
+	if e.MAC != nil {
+		a.Bytes(unix.IFLA_ADDRESS, e.MAC)
+	}
+	return a
+}
+
+// create asks for a new link, and for what has become of it (NLM_F_ECHO).
+func create(up bool, a rawnl.Attrs) rawnl.Message {
+	var flags uint32
+	if up {
+		flags = unix.IFF_UP
+	}
+	return rawnl.Message{
+		Type: unix.RTM_NEWLINK, Flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL | unix.NLM_F_ECHO,
+		Body: body(0, flags, flags, a),
+	}
+}
+
+// NewVeth makes a pair. The peer is made in the namespace of the descriptor, or beside the first end if that is 0. With a master the first
+// end is a port of that bridge. Only the first end can be taken up at once: the kernel wants the second to be there before.
+func NewVeth(end, peer End, namespace, master int, up bool) rawnl.Message {
+	a := end.attrs()
+	if master != 0 {
+		a.Uint32(unix.IFLA_MASTER, uint32(master))
+	}
+	a.Nested(unix.IFLA_LINKINFO, func(a *rawnl.Attrs) {
+		a.Text(infoKind, "veth")
+		a.Nested(infoData, func(a *rawnl.Attrs) {
+			attrs := peer.attrs()
+			if namespace != 0 {
+				attrs.Uint32(unix.IFLA_NET_NS_FD, uint32(namespace))
+			}
+			a.Bytes(vethPeer, body(0, 0, 0, attrs))
+		})
+	})
+	return create(up, a)
+}
+
+// NewBridge makes a bridge.
+func NewBridge(end End, vlanFiltering, up bool) rawnl.Message {
+	a := end.attrs()
+	a.Nested(unix.IFLA_LINKINFO, func(a *rawnl.Attrs) {
+		a.Text(infoKind, "bridge")
+		if vlanFiltering {
+			a.Nested(infoData, func(a *rawnl.Attrs) { a.Uint8(bridgeVLANFilter, 1) })
+		}
+	})
+	return create(up, a)
+}
+
+// Change is what SetLink changes; what is left out stays as it is.
+type Change struct {
+	Alias             string
+	MAC               net.HardwareAddr
+	MTU               int // bytes
+	Master            int
+	Group             uint32
+	Hairpin, Isolated bool // of a bridge's port; only on
+	Up, Down, Promisc bool
+	VLANFiltering     bool // of a bridge; only on
+}
+
+// SetLink changes a link.
+func SetLink(index int, c Change) rawnl.Message {
+	var a rawnl.Attrs
+	if c.Alias != "" {
+		a.Bytes(unix.IFLA_IFALIAS, []byte(c.Alias))
+	}
+	if c.MAC != nil {
+		a.Bytes(unix.IFLA_ADDRESS, c.MAC)
+	}
+	for kind, n := range map[uint16]uint32{unix.IFLA_MTU: uint32(c.MTU), unix.IFLA_MASTER: uint32(c.Master), unix.IFLA_GROUP: c.Group} {
+		if n != 0 {
+			a.Uint32(kind, n)
+		}
+	}
+	if c.Hairpin || c.Isolated {
+		a.Nested(unix.IFLA_LINKINFO, c.port)
+	}
+	if c.VLANFiltering {
+		a.Nested(unix.IFLA_LINKINFO, func(a *rawnl.Attrs) {
+			a.Text(infoKind, "bridge")
+			a.Nested(infoData, func(a *rawnl.Attrs) { a.Uint8(bridgeVLANFilter, 1) })
+		})
+	}
+	flags, mask := c.flags()
+	return rawnl.Message{Type: unix.RTM_NEWLINK, Body: body(index, flags, mask, a)}
+}
+
+func (c Change) port(a *rawnl.Attrs) {
+	a.Text(infoSlaveKind, "bridge")
+	a.Nested(infoSlaveData, func(a *rawnl.Attrs) {
+		if c.Hairpin {
+			a.Uint8(portMode, 1)
+		}
+		if c.Isolated {
+			a.Uint8(portIsolated, 1)
+		}
+	})
+}
+
+func (c Change) flags() (flags, mask uint32) {
+	if c.Up {
+		flags, mask = flags|unix.IFF_UP, mask|unix.IFF_UP
+	}
+	if c.Down {
+		mask |= unix.IFF_UP
+	}
+	if c.Promisc {
+		flags, mask = flags|unix.IFF_PROMISC, mask|unix.IFF_PROMISC
+	}
+	return flags, mask
+}
+
+// DelLink removes a link, and with it its peer, its addresses and its routes.
+func DelLink(index int) rawnl.Message {
+	return rawnl.Message{Type: unix.RTM_DELLINK, Body: body(index, 0, 0, nil)}
+}
+
+// DelGroup removes all links of a group at once, which takes little longer than to remove one.
+func DelGroup(group uint32) rawnl.Message {
+	var a rawnl.Attrs
+	a.Uint32(unix.IFLA_GROUP, group)
+	return rawnl.Message{Type: unix.RTM_DELLINK, Body: body(0, 0, 0, a)}
+}
