@@ -2,9 +2,7 @@ package netutil
 
 import (
 	"context"
-	"errors"
 	"net"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -76,16 +74,6 @@ func (a *applier) link(place Place, name string) (*rtnl.Link, error) {
 
 func errNoLink(place Place, name string) error {
 	return errcode.Errorf(errcode.Kernel, "%s interface %s: %w", place, name, unix.ENODEV)
-}
-
-func (a *applier) writeSysctls(context.Context) error {
-	for _, s := range a.plan.Sysctls {
-		_, err := a.kernel.at(s.Place).SetSysctl(s.Value, s.Path...)
-		if err != nil && !(s.Optional && errors.Is(err, os.ErrNotExist)) {
-			return err
-		}
-	}
-	return nil
 }
 
 // configure takes the sandbox's links up, after their sysctls, which the kernel reads at that moment, and gives all links the addresses

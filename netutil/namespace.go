@@ -172,50 +172,6 @@ func (n *Namespace) Do(fn func() error) error {
 	return <-done
 }
 
-// sysctlPath turns a name as sysctl(8) knows it into a path. Both separators are taken, since interface names may hold dots.
-func sysctlPath(parts ...string) string {
-	path := "/proc/sys"
-	for _, p := range parts {
-		path += "/" + p
-	}
-	return path
-}
-
-// Sysctl reads a value under /proc/sys; the parts are path elements: "net", "ipv4", "conf", "eth0", "route_localnet".
-func (n *Namespace) Sysctl(parts ...string) (value string, err error) {
-	err = n.Do(func() error {
-		value, err = readSysctl(sysctlPath(parts...))
-		return err
-	})
-	return value, err
-}
-
-// SetSysctl writes a value under /proc/sys unless it is there already, and returns the value before.
-func (n *Namespace) SetSysctl(value string, parts ...string) (before string, err error) {
-	err = n.Do(func() error {
-		path := sysctlPath(parts...)
-		if before, err = readSysctl(path); err != nil || before == value {
-			return err
-		}
-		if err := os.WriteFile(path, []byte(value), 0); err != nil {
-			return errcode.Errorf(errcode.Kernel, "sysctl: %w", err)
-		}
-		return nil
-	})
-	return before, err
-}
-
-func readSysctl(path string) (string, error) {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return "", errcode.Errorf(errcode.Kernel, "sysctl: %w", err)
-	}
-	for len(raw) > 0 && raw[len(raw)-1] == '\n' {
-		raw = raw[:len(raw)-1]
-	}
-	return string(raw), nil
-}
-
 // dumpTries bounds the repeats of a dump that the kernel had to interrupt because its table changed meanwhile.
 const dumpTries = 64
 
