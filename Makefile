@@ -18,7 +18,7 @@ TOOLS := bin/tools
 # The order is that of first use.
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Static and reproducible: no cgo, no paths, no build ID, no PIE (which starts slower). Only the version differs between two commits.
 # Big packages that are never hot are not inlined: a tenth of the size, and nothing at start. (Without inlining of all packages, their
@@ -62,7 +62,16 @@ fuzz: ## run each fuzz target for FUZZTIME (60s)
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz
 
 .PHONY: bench
-bench: ## run the Go benchmarks that match BENCH, with allocations
+bench: build ## measure what attaching a pod costs, beside the reference plugins; BENCH_FLAGS, see docs/benchmarks.md
+	@scripts/test-deps iproute2 iptables nftables
+	@go run ./scripts/bench $(QUICK) $(BENCH_FLAGS)
+
+.PHONY: bench-quick
+bench-quick: QUICK := -quick
+bench-quick: bench ## the same in under five minutes: fewer rounds, cases and pods
+
+.PHONY: microbench
+microbench: ## run the Go benchmarks that match BENCH, with allocations
 	@scripts/test-deps
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCHCOUNT) ./...
 

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/nstest"
+	"github.com/cnibox/cnibox/scripts/private"
 )
 
 // runtime is a container runtime's part: libcni with its cache.
@@ -57,7 +58,7 @@ type pod struct {
 }
 
 func (p *pod) conf() *libcni.RuntimeConf {
-	rt := &libcni.RuntimeConf{ContainerID: p.name, NetNS: netnsPath(p.name), IfName: "eth0"}
+	rt := &libcni.RuntimeConf{ContainerID: p.name, NetNS: private.NetNS(p.name), IfName: "eth0"}
 	if p.hostPort != 0 {
 		mapping := map[string]any{"hostPort": p.hostPort, "containerPort": podPort, "protocol": "tcp"}
 		rt.CapabilityArgs = map[string]any{"portMappings": []any{mapping}}
@@ -89,7 +90,7 @@ func (r *runtime) check(ctx context.Context, p *pod) error {
 // it. The verb GC came with version 1.1.0 of the specification, so the list is read as one of that version.
 func (d *demo) forgetAndCollect() (string, error) {
 	lost := d.pods[2]
-	if err := errors.Join(os.RemoveAll(cacheDir), unix.Unmount(netnsPath(lost.name), unix.MNT_DETACH)); err != nil {
+	if err := errors.Join(os.RemoveAll(cacheDir), unix.Unmount(private.NetNS(lost.name), unix.MNT_DETACH)); err != nil {
 		return "", err
 	}
 	list := *d.runtime.list
@@ -177,7 +178,7 @@ func inNamespace(path string, fn func() error) error {
 // greet connects from the pod and says whom the other side saw.
 func (p *pod) greet(addr string, port int) (seen string, err error) {
 	to := net.JoinHostPort(addr, strconv.Itoa(port))
-	err = nstest.Enter(netnsPath(p.name), func() error {
+	err = nstest.Enter(private.NetNS(p.name), func() error {
 		conn, err := net.DialTimeout("tcp4", to, 5*time.Second)
 		if err != nil {
 			return err

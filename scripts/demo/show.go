@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cnibox/cnibox/netutil/nstest"
+	"github.com/cnibox/cnibox/scripts/private"
 )
 
 const (
@@ -55,7 +56,7 @@ func show(executable, confFile string) error {
 	if err != nil {
 		return err
 	}
-	if err := privateFolders(); err != nil {
+	if err := private.Folders(); err != nil {
 		return err
 	}
 	d := &demo{}
@@ -96,7 +97,7 @@ func (d *demo) steps(executable, farm string) []step {
 
 // makeHost turns the process's own namespace into a host with one link to the outside.
 func (d *demo) makeHost() (string, error) {
-	if err := nstest.Create(netnsPath("outside")); err != nil {
+	if err := nstest.Create(private.NetNS("outside")); err != nil {
 		return "", err
 	}
 	for _, line := range []string{
@@ -114,7 +115,7 @@ func (d *demo) makeHost() (string, error) {
 	if err := serve("", podPort); err != nil {
 		return "", err
 	}
-	if err := serve(netnsPath("outside"), podPort); err != nil {
+	if err := serve(private.NetNS("outside"), podPort); err != nil {
 		return "", err
 	}
 	return "host " + hostAddr + ", outside " + outsideAddr, nil
@@ -138,7 +139,7 @@ func install(executable, farm string) (string, error) {
 
 func (d *demo) add(name string) (string, error) {
 	p := &pod{name: name}
-	if err := nstest.Create(netnsPath(name)); err != nil {
+	if err := nstest.Create(private.NetNS(name)); err != nil {
 		return "", err
 	}
 	ports := ""
@@ -150,7 +151,7 @@ func (d *demo) add(name string) (string, error) {
 		return "", err
 	}
 	d.pods = append(d.pods, p)
-	return p.addr + ports, serve(netnsPath(name), podPort)
+	return p.addr + ports, serve(private.NetNS(name), podPort)
 }
 
 func (d *demo) masqueraded() (string, error) {
