@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,22 +90,31 @@ func (k key) ours() key {
 	return k
 }
 
-// grouped brings rows of the same group together, at the place of the first.
+// grouped brings rows of the same group together, the groups of a case in the order of the verbs.
 func grouped(rows []row) []row {
 	first := map[key]int{}
-	names := []string{cnibox, cniboxFused, reference, refNftables, refIptables, floor, nothing}
 	for i, one := range rows {
-		if _, ok := first[one.ours()]; !ok {
-			first[one.ours()] = i
+		if k := one.scene(); first[k] == 0 {
+			first[k] = i + 1
 		}
 	}
+	operations := []string{"ADD", "CHECK", "DEL"}
+	names := []string{cnibox, cniboxFused, reference, refNftables, refIptables, floor, nothing}
 	slices.SortStableFunc(rows, func(a, b row) int {
-		if d := first[a.ours()] - first[b.ours()]; d != 0 {
-			return d
-		}
-		return slices.Index(names, a.Contender) - slices.Index(names, b.Contender)
+		return cmp.Or(
+			first[a.scene()]-first[b.scene()],
+			slices.Index(operations, a.Operation)-slices.Index(operations, b.Operation),
+			strings.Compare(a.Operation, b.Operation),
+			slices.Index(names, a.Contender)-slices.Index(names, b.Contender),
+		)
 	})
 	return rows
+}
+
+// scene is what a row has in common with those of other operations and contenders.
+func (k key) scene() key {
+	k.Operation, k.Contender = "", ""
+	return k
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
@@ -148,6 +158,9 @@ func (r *report) write(dir string) error {
 	}
 	about := machine()
 	text := fmt.Sprintf("kernel %s, %s CPUs, %s; times in milliseconds\n\n%s", about["kernel"], about["cpus"], about["go"], table(rows))
+	if targets := verdicts(rows); targets != "" {
+		text += "\n" + targets
+	}
 	if len(r.Notes) > 0 {
 		text += "\n" + strings.Join(r.Notes, "\n") + "\n"
 	}
