@@ -54,7 +54,7 @@ reproducible:
 	@scripts/reproducible
 
 .PHONY: check
-check: ## run all that CI runs: lint, test, race, reproducible build, fuzz
+check: ## run all that CI runs: lint, test, race, reproducible build, fuzz, bench-quick
 	@scripts/check
 
 .PHONY: fuzz

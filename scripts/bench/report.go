@@ -90,7 +90,7 @@ func (k key) ours() key {
 	return k
 }
 
-// grouped brings rows of the same group together, the groups of a case in the order of the verbs.
+// grouped brings rows of the same group together, the groups of a case in the order of the verbs, which is that of the alphabet.
 func grouped(rows []row) []row {
 	first := map[key]int{}
 	for i, one := range rows {
@@ -98,12 +98,10 @@ func grouped(rows []row) []row {
 			first[k] = i + 1
 		}
 	}
-	operations := []string{"ADD", "CHECK", "DEL"}
 	names := []string{cnibox, cniboxFused, reference, refNftables, refIptables, floor, nothing}
 	slices.SortStableFunc(rows, func(a, b row) int {
 		return cmp.Or(
 			first[a.scene()]-first[b.scene()],
-			slices.Index(operations, a.Operation)-slices.Index(operations, b.Operation),
 			strings.Compare(a.Operation, b.Operation),
 			slices.Index(names, a.Contender)-slices.Index(names, b.Contender),
 		)
