@@ -17,10 +17,10 @@ const (
 const pictureStyle = `<style>
 text { font: 12px system-ui, sans-serif; fill: #24292f; }
 .title { font-weight: 600; }
-.cnibox { fill: #1a7f37; } .reference { fill: #8c959f; } .floor { fill: #54aeff; }
+.cnibox { fill: #1a7f37; } .reference { fill: #8c959f; } .floor, .nothing { fill: #54aeff; }
 @media (prefers-color-scheme: dark) {
 text { fill: #e6edf3; }
-.cnibox { fill: #3fb950; } .reference { fill: #6e7681; } .floor { fill: #1f6feb; }
+.cnibox { fill: #3fb950; } .reference { fill: #6e7681; } .floor, .nothing { fill: #1f6feb; }
 }
 </style>
 `
