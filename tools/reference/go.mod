@@ -1,5 +1,5 @@
-// The reference plugins that tests take turns with. They are a module of their own, so that they are built with the libraries of their
-// release, and cnibox and its tools with theirs.
+// The reference plugins, which tests take turns with and benchmarks run beside ours. They are a module of their own, so that they are built
+// with the libraries of their release, and cnibox and its tools with theirs.
 module github.com/cnibox/cnibox/tools/reference
 
 go 1.26.0
