@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/cnibox/cnibox/roles"
+	"github.com/cnibox/cnibox/roles/fused"
 )
 
 // roleInfo is what the command line tells about a role.
@@ -19,6 +20,7 @@ type roleInfo struct {
 func roleInfos() []roleInfo {
 	infos := []roleInfo{
 		{Name: "bridge", Kind: "main", Summary: "joins pods to a bridge by a veth pair"},
+		{Name: fused.Name, Kind: "meta", Summary: "runs the plugins of a list in one process"},
 		{Name: "host-local", Kind: "ipam", Summary: "gives addresses from ranges, kept on the node's disk"},
 		{Name: "loopback", Kind: "main", Summary: "brings up the pod's loopback interface"},
 		{Name: "portmap", Kind: "meta", Summary: "leads ports of the host to pods"},

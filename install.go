@@ -75,7 +75,12 @@ func (f *farm) path(name string) string { return filepath.Join(f.dir, name) }
 // force, a foreign program under one of the names is an error before anything is touched; with it, the program is kept as a
 // backup. It returns the names that were backed up.
 func (f *farm) install(self *os.File, names []string, force bool) (backups []string, err error) {
-	all := append([]string{executableName}, names...)
+	all := []string{executableName}
+	for _, name := range names {
+		if name != executableName { // a role's name too
+			all = append(all, name)
+		}
+	}
 	foreign, err := f.foreign(all)
 	if err != nil {
 		return nil, err

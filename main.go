@@ -13,6 +13,7 @@ import (
 	"github.com/cnibox/cnibox/ipam/static"
 	"github.com/cnibox/cnibox/roles"
 	"github.com/cnibox/cnibox/roles/bridge"
+	"github.com/cnibox/cnibox/roles/fused"
 	"github.com/cnibox/cnibox/roles/loopback"
 	"github.com/cnibox/cnibox/roles/portmap"
 	"github.com/cnibox/cnibox/roles/ptp"
@@ -22,6 +23,7 @@ import (
 func roleTable() roles.Table {
 	return roles.Table{
 		"bridge":     bridge.New(),
+		fused.Name:   fused.New(),
 		"host-local": hostlocal.New(),
 		"loopback":   loopback.New(),
 		"portmap":    portmap.New(),
@@ -35,17 +37,22 @@ func main() {
 }
 
 // dispatch finds the role in the name of the program (a symlink) or, on hosts without symlinks, in the first argument. The command line
-// is everything else.
+// is everything else. The executable's own name is a role's as well: a runtime calls it without arguments and with CNI_COMMAND set.
 func dispatch(args []string) int {
 	if len(args) == 0 {
-		return commandLine([]string{"cnibox"})
+		return commandLine([]string{executableName})
 	}
 	table := roleTable()
 	name := filepath.Base(args[0])
-	if table[name] == nil && len(args) == 2 && table[args[1]] != nil {
-		name = args[1]
+	isRole := table[name] != nil
+	if name == executableName {
+		isRole = len(args) == 1 && os.Getenv("CNI_COMMAND") != ""
 	}
-	if table[name] == nil {
+	if !isRole && len(args) == 2 {
+		name = args[1]
+		isRole = table[name] != nil
+	}
+	if !isRole {
 		return commandLine(args)
 	}
 	return plugin(name, table)

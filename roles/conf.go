@@ -40,6 +40,30 @@ func decode(what string, text []byte, into any, lenient bool) error {
 	return errcode.Errorf(errcode.InvalidConfig, "%s: it is a JSON %s, where %s belongs", kind.Field, kind.Value, wanted(kind.Type.Kind()))
 }
 
+// WithKeys is a network configuration with the keys set, as a runtime makes it for a call. What the keys held before is replaced.
+func WithKeys(conf []byte, set map[string]any) ([]byte, error) {
+	return withKeys("the network configuration", conf, set)
+}
+
+// withKeys is WithKeys for any JSON object; what names it in errors.
+func withKeys(what string, text []byte, set map[string]any) ([]byte, error) {
+	keys := map[string]json.RawMessage{}
+	if err := decode(what, text, &keys, false); err != nil {
+		return nil, err
+	}
+	if keys == nil { // it was null
+		keys = map[string]json.RawMessage{}
+	}
+	for key, value := range set {
+		raw, err := json.Marshal(value)
+		if err != nil {
+			return nil, errcode.Errorf(errcode.Internal, "%s: set %s: %w", what, key, err)
+		}
+		keys[key] = raw
+	}
+	return json.Marshal(keys)
+}
+
 // wanted names a Go kind as somebody who writes JSON knows it.
 func wanted(kind reflect.Kind) string {
 	switch kind {

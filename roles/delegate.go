@@ -45,46 +45,55 @@ func (d *Delegate) pass(ctx context.Context, verb string) error {
 	return err
 }
 
-// newDelegate looks the ipam plugin up as a runtime would: the first file of that name in CNI_PATH. If that is this very executable,
-// the role is called in process; anything else, a foreign program that bears the name of one of our roles included, is started. A
-// host without the farm of symlinks has none of either: then our own role serves.
-//
-// A type that cannot be found fails each call, not this one: DEL cleans up what it can first.
-func newDelegate(r *Request, kind string, valid []Attachment, run *runner) *Delegate {
+// delegate makes the request's ipam plugin ready, if the configuration has one. A type that cannot be found fails each call, not this
+// one: DEL cleans up what it can first.
+func (r *Request) delegate(conf *common) {
+	kind := conf.IPAM.Type
+	if kind == "" {
+		return
+	}
 	d := &Delegate{undo: r.Undo}
-	fails := func(format string, args ...any) {
-		d.call = func(context.Context, string) (*types100.Result, error) {
-			return nil, errcode.Errorf(errcode.InvalidConfig, format, args...)
-		}
-	}
-	if kind != filepath.Base(kind) || kind == "." || kind == ".." {
-		fails("ipam.type: %q is a path, not a plugin's name", kind)
-		return d
-	}
-	path := findPlugin(kind, r.Path)
-	own := run.table[kind]
+	own, path, err := lookUp(r, "ipam.type", kind)
 	switch {
-	case own != nil && (path == "" || isSelf(path)):
-		d.own, d.call = true, inProcess(own, r, valid)
-	case path == "":
-		fails("ipam.type: no plugin %q in CNI_PATH (%s)", kind, r.Path)
+	case err != nil:
+		d.call = func(context.Context, string) (*types100.Result, error) { return nil, err }
+	case own:
+		d.own, d.call = true, inProcess(kind, r)
 	default:
-		d.call = (&program{path: path, kind: kind, request: r, stderr: run.Stderr}).call
+		d.call = (&program{path: path, at: "ipam.type " + kind, request: r}).call
 	}
-	return d
+	r.IPAM = d
+}
+
+// lookUp finds a plugin as a runtime would: the first file of that name in CNI_PATH. If that is this very executable, the role is to be
+// called in process; anything else, a foreign program that bears the name of one of our roles included, is to be started. A host without
+// the farm of symlinks has none of either: then our own role serves. key is where the configuration has the name.
+func lookUp(r *Request, key, kind string) (own bool, path string, err error) {
+	if kind != filepath.Base(kind) || kind == "." || kind == ".." {
+		return false, "", errcode.Errorf(errcode.InvalidConfig, "%s: %q is a path, not a plugin's name", key, kind)
+	}
+	path = findPlugin(kind, r.Path)
+	switch {
+	case r.run.table[kind] != nil && (path == "" || isSelf(path)):
+		return true, "", nil
+	case path == "":
+		return false, "", errcode.Errorf(errcode.InvalidConfig, "%s: no plugin %q in CNI_PATH (%s)", key, kind, r.Path)
+	}
+	return false, path, nil
 }
 
 // inProcess calls one of our own roles with the same request, but for an undo list of its own, since its inverse as a whole is DEL.
-func inProcess(role Role, r *Request, valid []Attachment) func(context.Context, string) (*types100.Result, error) {
+func inProcess(name string, r *Request) func(context.Context, string) (*types100.Result, error) {
 	return func(ctx context.Context, verb string) (*types100.Result, error) {
 		c := *r
 		c.IPAM, c.Undo = nil, &netutil.Undo{}
-		return perform(ctx, role, verb, &c, valid)
+		return perform(ctx, name, verb, &c)
 	}
 }
 
-// perform calls a role's method for the verb.
-func perform(ctx context.Context, role Role, verb string, r *Request, valid []Attachment) (*types100.Result, error) {
+// perform calls the method of one of our own roles for the verb.
+func perform(ctx context.Context, name, verb string, r *Request) (*types100.Result, error) {
+	role := r.run.table[name]
 	switch verb {
 	case verbAdd:
 		return role.Add(ctx, r)
@@ -93,7 +102,7 @@ func perform(ctx context.Context, role Role, verb string, r *Request, valid []At
 	case verbDel:
 		return nil, role.Del(ctx, r)
 	case verbGC:
-		return nil, role.GC(ctx, r, valid)
+		return nil, role.GC(ctx, r, r.run.valid)
 	default:
 		return nil, role.Status(ctx, r)
 	}

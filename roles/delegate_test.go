@@ -250,7 +250,8 @@ func TestForeignDelegateHangs(t *testing.T) {
 			t.Parallel()
 			dir := script(t, "other", c.body)
 			r := &Request{Owner: owner.Owner{Network: "net"}, CNIVersion: "1.1.0", Conf: []byte(conf("1.1.0")), Undo: &netutil.Undo{}}
-			p := &program{path: filepath.Join(dir, "other"), kind: "other", request: r, stderr: os.Stderr}
+			r.run = &runner{Exchange: Exchange{Stderr: os.Stderr}}
+			p := &program{path: filepath.Join(dir, "other"), at: "ipam.type other", request: r}
 			ctx := context.Background()
 			if c.code != 0 {
 				var cancel context.CancelFunc

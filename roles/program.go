@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -16,13 +15,12 @@ import (
 	"github.com/cnibox/cnibox/netutil/errcode"
 )
 
-// program is a delegate that is a foreign executable. The CNI library's invoke package does the same, but brings a tracing library
+// program is a delegate, or a plugin of a list, that is a foreign executable. The CNI library's invoke package does the same, but brings a tracing library
 // along: 1.8 MB, and a fifth of the time that a start takes.
 type program struct {
 	path    string
-	kind    string
+	at      string // where the configuration names it, and how, for errors
 	request *Request
-	stderr  io.Writer
 }
 
 // call runs the program. For the verbs that came with version 1.1.0 it may say that CNI_COMMAND is wrong: then it has nothing to
@@ -41,7 +39,7 @@ func (p *program) call(ctx context.Context, verb string) (*types100.Result, erro
 	}
 	res, err := parseResult(p.request.CNIVersion, out)
 	if err != nil {
-		return nil, errcode.Errorf(errcode.DelegateFailed, "ipam.type %s: its result: %v", p.kind, err)
+		return nil, errcode.Errorf(errcode.DelegateFailed, "%s: its result: %v", p.at, err)
 	}
 	return res, nil
 }
@@ -52,18 +50,22 @@ const lingering = 2 * time.Second
 // run starts the program with the request's own environment and configuration, and the verb. The file descriptors that this process has
 // open are closed in the child.
 func (p *program) run(ctx context.Context, verb string) ([]byte, error) {
+	conf, err := p.request.whole(verb)
+	if err != nil {
+		return nil, err
+	}
 	cmd := exec.CommandContext(ctx, p.path)
 	cmd.Env = p.environ(verb)
-	cmd.Stdin = bytes.NewReader(p.request.Conf)
+	cmd.Stdin = bytes.NewReader(conf)
 	cmd.WaitDelay = lingering
 	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, p.stderr
-	err := cmd.Run()
+	cmd.Stdout, cmd.Stderr = &out, p.request.run.Stderr
+	err = cmd.Run()
 	switch {
 	case err == nil, errors.Is(err, exec.ErrWaitDelay): // the program itself has succeeded
 		return out.Bytes(), nil
 	case ctx.Err() != nil:
-		return nil, errcode.Errorf(errcode.TryAgainLater, "ipam.type %s: %s: interrupted: %w", p.kind, verb, context.Cause(ctx))
+		return nil, errcode.Errorf(errcode.TryAgainLater, "%s: %s: interrupted: %w", p.at, verb, context.Cause(ctx))
 	}
 	return nil, p.failure(verb, err, out.Bytes())
 }
@@ -76,12 +78,12 @@ func (p *program) failure(verb string, err error, answer []byte) error {
 		Details string `json:"details"`
 	}
 	if json.Unmarshal(answer, &said) != nil || said.Code == 0 {
-		return errcode.Errorf(errcode.DelegateFailed, "ipam.type %s: %s: %w; it said %q", p.kind, verb, err, firstLine(string(answer)))
+		return errcode.Errorf(errcode.DelegateFailed, "%s: %s: %w; it said %q", p.at, verb, err, firstLine(string(answer)))
 	}
 	if said.Details != "" {
 		said.Msg += "; " + said.Details
 	}
-	return errcode.Errorf(said.Code, "ipam.type %s: %s", p.kind, said.Msg)
+	return errcode.Errorf(said.Code, "%s: %s", p.at, said.Msg)
 }
 
 func firstLine(s string) string {

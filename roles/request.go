@@ -26,4 +26,7 @@ type Request struct {
 	Sandbox    *netutil.Namespace // nil on GC and STATUS, and on DEL when the namespace is gone
 	IPAM       *Delegate          // nil if the configuration has no ipam
 	Undo       *netutil.Undo      // never nil
+
+	run    *runner // what other plugins are called with
+	listed bool    // Conf is that of a plugin of a list, see Plugin
 }

@@ -44,7 +44,7 @@ func parseResult(version string, raw []byte) (*types100.Result, error) {
 	}
 	if shape.CNIVersion == "" {
 		var err error
-		if raw, err = withVersion(raw, version); err != nil {
+		if raw, err = withKeys("it", raw, map[string]any{"cniVersion": version}); err != nil {
 			return nil, err
 		}
 		shape.CNIVersion = version
@@ -71,22 +71,6 @@ func parseResult(version string, raw []byte) (*types100.Result, error) {
 		}
 	}
 	return res, nil
-}
-
-func withVersion(raw []byte, version string) ([]byte, error) {
-	var keys map[string]json.RawMessage
-	if err := decode("it", raw, &keys, false); err != nil {
-		return nil, err
-	}
-	if keys == nil {
-		keys = map[string]json.RawMessage{}
-	}
-	value, err := json.Marshal(version)
-	if err != nil {
-		return nil, err
-	}
-	keys["cniVersion"] = value
-	return json.Marshal(keys)
 }
 
 // encodeResult writes a result in the version asked for, with no key that came later. The result itself is not changed.

@@ -48,7 +48,8 @@ type runner struct {
 	Exchange
 	name    string
 	table   Table
-	version string // that errors are told in: the configuration's, once it is known
+	version string       // that errors are told in: the configuration's, once it is known
+	valid   []Attachment // what GC must keep
 }
 
 // common are the keys that the runner itself reads.
@@ -80,7 +81,7 @@ func (run *runner) answer(ctx context.Context, env *environment) error {
 	}
 	r := &Request{
 		Owner:      owner.Owner{Network: conf.Name},
-		CNIVersion: run.version, Args: env.args, Path: env.path, NetNS: env.netNS, Conf: raw, Undo: &netutil.Undo{},
+		CNIVersion: run.version, Args: env.args, Path: env.path, NetNS: env.netNS, Conf: raw, Undo: &netutil.Undo{}, run: run,
 	}
 	if env.isAttachment() {
 		r.Owner.ContainerID, r.Owner.IfName = env.containerID, env.ifName
@@ -88,8 +89,7 @@ func (run *runner) answer(ctx context.Context, env *environment) error {
 	if r.Prev, err = run.prevResult(conf, env.command); err != nil {
 		return err
 	}
-	valid, err := validAttachments(conf, env.command)
-	if err != nil {
+	if run.valid, err = validAttachments(conf, env.command); err != nil {
 		return err
 	}
 	if err := openNamespaces(r, env); err != nil {
@@ -97,10 +97,8 @@ func (run *runner) answer(ctx context.Context, env *environment) error {
 	}
 	defer r.Sandbox.Close()
 	defer r.Host.Close()
-	if conf.IPAM.Type != "" {
-		r.IPAM = newDelegate(r, conf.IPAM.Type, valid, run)
-	}
-	return run.call(ctx, env.command, r, valid)
+	r.delegate(conf)
+	return run.call(ctx, env.command, r)
 }
 
 // versionAsked is the version that VERSION is answered in: the one that stdin names (CNI spec, section 5, "Version"), or the newest if that
@@ -115,11 +113,13 @@ func (run *runner) versionAsked() string {
 	return asked.CNIVersion
 }
 
+// lenient tells the verbs that must go on with a configuration that ADD refused.
+func lenient(verb string) bool { return verb == verbDel || verb == verbGC }
+
 // decode reads the common keys, and checks them before anything else is looked at.
 func (run *runner) decode(raw []byte, env *environment) (*common, error) {
 	conf := &common{}
-	lenient := env.command == verbDel || env.command == verbGC
-	wrong := Decode(raw, conf, lenient)
+	wrong := Decode(raw, conf, lenient(env.command))
 	if wrong != nil && errcode.Of(wrong) == errcode.DecodingFailure {
 		return nil, wrong
 	}
@@ -159,7 +159,7 @@ func (run *runner) prevResult(conf *common, verb string) (*types100.Result, erro
 		return nil, nil
 	}
 	prev, err := parseResult(run.version, conf.PrevResult)
-	if err == nil || verb == verbDel || verb == verbGC {
+	if err == nil || lenient(verb) {
 		return prev, nil
 	}
 	return nil, errcode.Errorf(errcode.InvalidConfig, "prevResult: %v", err)
@@ -236,10 +236,9 @@ func (run *runner) guard(f func() error) (err error) {
 }
 
 // call runs the role and, for ADD, prints what it answers. An ADD is all or nothing.
-func (run *runner) call(ctx context.Context, verb string, r *Request, valid []Attachment) error {
-	role := run.table[run.name]
+func (run *runner) call(ctx context.Context, verb string, r *Request) error {
 	err := run.guard(func() error {
-		res, err := perform(ctx, role, verb, r, valid)
+		res, err := perform(ctx, run.name, verb, r)
 		if err != nil || verb != verbAdd {
 			return err
 		}
