@@ -3,7 +3,6 @@ package fused
 import (
 	"bytes"
 	"encoding/json"
-	"maps"
 	"slices"
 	"strings"
 
@@ -30,7 +29,11 @@ func Fuse(list []byte) ([]byte, error) {
 		if p.Type == Name {
 			return nil, invalid("%s.type: %s: the list is fused already", p.key, Name)
 		}
-		maps.Copy(capabilities, onlyTrue(p.Capabilities))
+		for capability, has := range p.Capabilities {
+			if has {
+				capabilities[capability] = true
+			}
+		}
 	}
 	keys["plugins"], err = encode([]any{struct {
 		Type         string          `json:"type"`
@@ -71,12 +74,6 @@ func checkList(list []byte, keys map[string]json.RawMessage) error {
 		return invalid("plugins: missing; this is the configuration of a single plugin, not a list")
 	}
 	return nil
-}
-
-func onlyTrue(capabilities map[string]bool) map[string]bool {
-	out := maps.Clone(capabilities)
-	maps.DeleteFunc(out, func(_ string, has bool) bool { return !has })
-	return out
 }
 
 func encode(v any) ([]byte, error) {
