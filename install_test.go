@@ -358,3 +358,15 @@ func TestUninstallLeavesForeign(t *testing.T) {
 	}
 	wantListing(t, dir, "bridge: foreign bridge", "bridge.cnibox-backup: foreign bridge")
 }
+
+// The executable is a role's name as well: it is installed once.
+func TestInstallRoleOfOurName(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	foreignProgram(t, filepath.Join(dir, "cnibox"))
+	out, err := installFrom(t, newProgram(t), dir, true, "bridge", "cnibox")
+	if err != nil || strings.Count(out, "kept the former cnibox") != 1 {
+		t.Errorf("%v, and it said %s", err, out)
+	}
+	wantListing(t, dir, "bridge -> cnibox", "cnibox: new", "cnibox.cnibox-backup: foreign cnibox")
+}
