@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/cnibox/cnibox/ipam/hostlocal"
 	"github.com/cnibox/cnibox/ipam/static"
+	"github.com/cnibox/cnibox/netutil/trace"
 	"github.com/cnibox/cnibox/roles"
 	"github.com/cnibox/cnibox/roles/bridge"
 	"github.com/cnibox/cnibox/roles/fused"
@@ -59,6 +61,11 @@ func dispatch(args []string) int {
 }
 
 func plugin(name string, table roles.Table) int {
+	if path := os.Getenv("CNIBOX_TRACE"); path != "" {
+		if err := trace.Enable(path, os.Getenv("TRACEPARENT")); err != nil {
+			_, _ = fmt.Fprintf(os.Stderr, "cnibox %s: CNIBOX_TRACE: %v\n", name, err)
+		}
+	}
 	ctx := context.Background()
 	// A runtime that gives up must not keep an ADD from being undone. The other calls can be made again, and watching for signals costs
 	// a thread, 0.3 ms.

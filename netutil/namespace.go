@@ -14,6 +14,7 @@ import (
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/nft"
 	"github.com/cnibox/cnibox/netutil/rawnl"
+	"github.com/cnibox/cnibox/netutil/trace"
 )
 
 // Namespace is a network namespace with a netlink socket of its own in it, so that work there needs no switching of
@@ -104,6 +105,7 @@ func (n *Namespace) Same(other *Namespace) (bool, error) {
 // left behind, and two nodes on one file system (namespaces, in tests) never meet. The packet filter takes the same lock for each
 // of its operations; it must not be asked for anything while the lock is held here.
 func (n *Namespace) Lock() (unlock func(), err error) {
+	defer trace.Start("lock", "", n.path).End()
 	for {
 		err = unix.Flock(n.FD(), unix.LOCK_EX)
 		if !errors.Is(err, unix.EINTR) {

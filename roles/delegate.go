@@ -10,6 +10,7 @@ import (
 
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/trace"
 )
 
 // Delegate is the plugin that ipam.type names, run in process or as a program, with the request's own configuration.
@@ -93,6 +94,7 @@ func inProcess(name string, r *Request) func(context.Context, string) (*types100
 
 // perform calls the method of one of our own roles for the verb.
 func perform(ctx context.Context, name, verb string, r *Request) (*types100.Result, error) {
+	defer trace.Start("role", verb, name).End()
 	role := r.run.table[name]
 	switch verb {
 	case verbAdd:

@@ -13,6 +13,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/trace"
 )
 
 // program is a delegate, or a plugin of a list, that is a foreign executable. The CNI library's invoke package does the same, but brings a tracing library
@@ -54,6 +55,7 @@ func (p *program) run(ctx context.Context, verb string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer trace.Start("program", verb, p.path).End()
 	cmd := exec.CommandContext(ctx, p.path)
 	cmd.Env = p.environ(verb)
 	cmd.Stdin = bytes.NewReader(conf)
@@ -95,7 +97,11 @@ func firstLine(s string) string {
 // environ is this process's environment with the variables of the call. Later values win (exec.Cmd, Env).
 func (p *program) environ(verb string) []string {
 	r := p.request
-	return append(os.Environ(),
+	env := os.Environ()
+	if parent := trace.Parent(); parent != "" {
+		env = append(env, "TRACEPARENT="+parent)
+	}
+	return append(env,
 		"CNI_COMMAND="+verb,
 		"CNI_CONTAINERID="+r.Owner.ContainerID,
 		"CNI_NETNS="+r.NetNS,

@@ -15,6 +15,7 @@ import (
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/owner"
+	"github.com/cnibox/cnibox/netutil/trace"
 )
 
 // Exchange is what a plugin has of the world: a runtime's variables and streams. Tests have their own.
@@ -29,6 +30,7 @@ type Exchange struct {
 func Run(ctx context.Context, x Exchange, name string, table Table) int {
 	run := &runner{Exchange: x, name: name, table: table, version: types100.ImplementedSpecVersion}
 	env, err := readEnvironment(x.Getenv)
+	defer trace.Start("call", env.command, name).End()
 	if env.command == "" {
 		_, _ = fmt.Fprintf(x.Stderr, "cnibox as the CNI plugin %s: to be called by a container runtime, with CNI_COMMAND set\n"+
 			"CNI protocol versions supported: %s\n", name, strings.Join(Versions(), ", "))

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/trace"
 )
 
 // An address file's text begins with the container ID. Everybody compares it without the white space around it.
@@ -79,6 +80,7 @@ func (t *txn) read(addr netip.Addr) (string, error) {
 // create makes an address file. Its name appears with its text in it, on the disk too, and never replaces a reservation.
 func (t *txn) create(addr netip.Addr, h Holder) error {
 	final := filepath.Join(t.dir, addr.String())
+	defer trace.Start("write", "", final).End()
 	var err error
 	for _, temp := range t.tempFiles() {
 		if err = t.createFrom(temp, final, addr, h); !errors.Is(err, unix.EXDEV) {

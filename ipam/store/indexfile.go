@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/trace"
 )
 
 // maxIndex bounds what is believed to be an index, in bytes: ten million records.
@@ -156,6 +157,7 @@ func (t *txn) save() {
 	if t.index == nil || t.index.from == t.index.to && !t.remade {
 		return
 	}
+	defer trace.Start("write", "", "index").End()
 	if t.index.compact() || t.remade || t.file == nil {
 		_ = t.saveWhole()
 		return

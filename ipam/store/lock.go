@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/trace"
 )
 
 // errStale tells that a file is not what the index says.
@@ -66,7 +67,10 @@ func (s *Store) tryBegin() (t *txn, err error) {
 		return nil, errors.Join(err, folder.Close())
 	}
 	t = &txn{Store: s, lock: lock, folder: folder, boot: bootID()}
-	if err := retry(func() error { return unix.Flock(int(lock.Fd()), unix.LOCK_EX) }); err != nil {
+	span := trace.Start("lock", "", path)
+	err = retry(func() error { return unix.Flock(int(lock.Fd()), unix.LOCK_EX) })
+	span.End()
+	if err != nil {
 		t.end()
 		return nil, &os.PathError{Op: "flock", Path: path, Err: err}
 	}

@@ -19,6 +19,7 @@ import (
 	"unicode"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/trace"
 )
 
 // DefaultDir is where host-local keeps its networks if the configuration names no dataDir.
@@ -165,6 +166,7 @@ func (s *Store) Usage(sets []Set) ([]Usage, error) {
 // locked runs do with the folder locked and the index loaded, and writes the index back. Without create it does nothing where
 // there is no folder. If do finds that the files are not what the index says, it runs a second time, with a new index.
 func (s *Store) locked(create bool, do func(*txn) error) error {
+	defer trace.Start("store", "", s.dir).End()
 	t, err := s.begin(create)
 	if t == nil || err != nil {
 		return err

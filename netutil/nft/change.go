@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/trace"
 )
 
 // change is one atomic batch.
@@ -24,6 +25,7 @@ func (c *conn) commit(ch *change) error {
 	if len(ch.add)+len(ch.del) == 0 {
 		return nil
 	}
+	defer trace.Start("nft change", "", "").Counted(len(ch.add) + len(ch.del)).End()
 	b := &batch{}
 	lost, err := c.lostChains(ch)
 	if err != nil {

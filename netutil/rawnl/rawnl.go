@@ -11,6 +11,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cnibox/cnibox/netutil/trace"
 )
 
 // Socket is a netlink socket in one network namespace. Not safe for concurrent use.
@@ -90,6 +92,7 @@ type Answer struct {
 // Exchange sends the messages together and returns the answer to each. The error is the socket's: then what the kernel has done is not
 // known, and the socket is of no more use. unix.ENOBUFS says that it has done all, but that answers were lost.
 func (s *Socket) Exchange(messages ...Message) ([]Answer, error) {
+	defer trace.Start("netlink", "", "").Counted(len(messages)).End()
 	first := s.seq + 1
 	var out []byte
 	for _, m := range messages {
