@@ -61,8 +61,26 @@ func addrOf(ip net.IP) (netip.Addr, bool) {
 	return a.Unmap(), ok
 }
 
-// FirstHost is the first address of a subnet that a host may have: what serves as the gateway where nobody named one.
-func FirstHost(subnet netip.Prefix) netip.Addr { return subnet.Masked().Addr().Next() }
+// WithGateways gives each address that has no gateway the first of its subnet as one, for roles of which the host is the gateway. It
+// refuses what could not work: a gateway that is a container's address too, and a subnet that has no room for one.
+func WithGateways(ips []IP) ([]IP, error) {
+	for i := range ips {
+		subnet := ips[i].Subnet()
+		if ips[i].Gateway.IsValid() {
+			continue
+		}
+		if ips[i].Gateway = subnet.Addr().Next(); !subnet.Contains(ips[i].Gateway) {
+			return nil, errcode.Errorf(errcode.InvalidConfig, "ipam: %s has no gateway, and its subnet no address left for one; it must be named",
+				ips[i].Prefix)
+		}
+	}
+	for _, ip := range ips {
+		if slices.ContainsFunc(ips, func(other IP) bool { return other.Prefix.Addr() == ip.Gateway }) {
+			return nil, errcode.Errorf(errcode.InvalidConfig, "ipam: the gateway of %s, %s, is an address of the container too", ip.Prefix, ip.Gateway)
+		}
+	}
+	return ips, nil
+}
 
 // WithDefault makes sure that each family that has an address has a default route, through its first gateway.
 func WithDefault(routes []*types.Route, ips []IP) []*types.Route {

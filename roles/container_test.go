@@ -49,9 +49,6 @@ func TestIPsOf(t *testing.T) {
 	if s, h := got[0].Subnet().String(), got[1].Host().String(); s != "10.0.0.0/24" || h != "fd00::5/128" {
 		t.Errorf("subnet %s, host %s", s, h)
 	}
-	if first := FirstHost(netip.MustParsePrefix("10.0.0.5/24")).String(); first != "10.0.0.1" {
-		t.Errorf("first host %s", first)
-	}
 	address := net.IPNet{IP: net.IPv4(10, 0, 0, 5), Mask: net.CIDRMask(24, 32)}
 	for want, c := range map[string]*types100.IPConfig{
 		"ips: an entry is null":                  nil,
@@ -61,6 +58,40 @@ func TestIPsOf(t *testing.T) {
 	} {
 		if _, err := IPsOf([]*types100.IPConfig{c}); errcode.Of(err) != errcode.DelegateFailed || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+func TestWithGateways(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		ips  []IP
+		want string // the gateways, or the error
+	}{
+		{[]IP{ipOf("10.0.0.5/24", ""), ipOf("fd00::5/64", "fe80::1"), ipOf("10.1.0.2/31", "")}, "[10.0.0.1 fe80::1 10.1.0.3]"},
+		{[]IP{ipOf("10.0.0.5/32", "169.254.1.1"), ipOf("fd00::5/128", "fe80::1")}, "[169.254.1.1 fe80::1]"},
+		{[]IP{ipOf("10.0.0.1/24", "10.0.0.254")}, "[10.0.0.254]"},
+		{[]IP{ipOf("10.0.0.1/24", "")}, "ipam: the gateway of 10.0.0.1/24, 10.0.0.1, is an address of the container too"},
+		{[]IP{ipOf("fd00::1/64", "")}, "ipam: the gateway of fd00::1/64, fd00::1, is an address of the container too"},
+		{[]IP{ipOf("10.0.0.5/24", "10.0.0.5")}, "ipam: the gateway of 10.0.0.5/24, 10.0.0.5, is an address of the container too"},
+		{[]IP{ipOf("10.0.0.5/24", ""), ipOf("10.0.0.1/24", "10.0.0.9")}, "ipam: the gateway of 10.0.0.5/24, 10.0.0.1, is an address of the container too"},
+		{[]IP{ipOf("10.0.0.1/32", "")}, "ipam: 10.0.0.1/32 has no gateway, and its subnet no address left for one; it must be named"},
+		{[]IP{ipOf("255.255.255.255/32", "")}, "ipam: 255.255.255.255/32 has no gateway, and its subnet no address left for one; it must be named"},
+		{[]IP{ipOf("fd00::5/128", "")}, "ipam: fd00::5/128 has no gateway, and its subnet no address left for one; it must be named"},
+	} {
+		ips, err := WithGateways(slices.Clone(c.ips))
+		if err != nil {
+			if errcode.Of(err) != errcode.InvalidConfig || err.Error() != c.want {
+				t.Errorf("%v: %v (code %d)", c.ips, err, errcode.Of(err))
+			}
+			continue
+		}
+		var got []netip.Addr
+		for _, ip := range ips {
+			got = append(got, ip.Gateway)
+		}
+		if fmt.Sprint(got) != c.want {
+			t.Errorf("%v: %v, want %s", c.ips, got, c.want)
 		}
 	}
 }

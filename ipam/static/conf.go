@@ -113,6 +113,9 @@ func (c *conf) own() (out []address, err error) {
 		if last.gateway, err = roles.ParseAddr(key+".gateway", a.Gateway); err != nil {
 			return nil, err
 		}
+		if last.gateway.IsUnspecified() || last.gateway.IsMulticast() {
+			return nil, errcode.Errorf(errcode.InvalidConfig, "%s.gateway: %s is no address that a gateway can have", key, last.gateway)
+		}
 		if last.gateway.BitLen() != last.prefix.Addr().BitLen() {
 			return nil, errcode.Errorf(errcode.InvalidConfig, "%s.gateway: %s is not of the family of the address, %s",
 				key, last.gateway, last.prefix)

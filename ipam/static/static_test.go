@@ -151,6 +151,8 @@ func TestBadInput(t *testing.T) {
 		"multicast":          {ipam: `"addresses":[{"address":"ff02::1/64"}]`, words: "ipam.addresses[0].address: ff02::1 is no"},
 		"twice":              {ipam: `"addresses":[{"address":"10.1.0.5/24"},{"address":"10.1.0.5/16"}]`, words: "ipam.addresses[1].address: 10.1.0.5 is the address of ipam.addresses[0].address too"},
 		"bad gateway":        {ipam: `"addresses":[{"address":"10.1.0.5/24","gateway":"10.1.0"}]`, words: `ipam.addresses[0].gateway: "10.1.0" is no IP address`},
+		"no gateway":         {ipam: `"addresses":[{"address":"10.1.0.5/24","gateway":"0.0.0.0"}]`, words: "ipam.addresses[0].gateway: 0.0.0.0 is no address"},
+		"group as gateway":   {ipam: `"addresses":[{"address":"fd00::5/64","gateway":"ff02::2"}]`, words: "ipam.addresses[0].gateway: ff02::2 is no address"},
 		"gateway's family":   {ipam: `"addresses":[{"address":"10.1.0.5/24","gateway":"fe80::1"}]`, words: "ipam.addresses[0].gateway: fe80::1 is not of the family"},
 		"two of a family":    {ipam: `"addresses":[{"address":"10.1.0.5/24"},{"address":"10.1.0.6/24"}]`, version: "0.2.0", words: "ipam.addresses: a result of version 0.2.0 carries one"},
 		"route":              {ipam: one + `,"routes":[{"dst":"default"}]`, words: `ipam.routes[0].dst: "default"`},

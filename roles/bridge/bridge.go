@@ -32,7 +32,9 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 		if ips, err = roles.Addresses(ctx, r, res); err != nil {
 			return nil, err
 		}
-		ips = c.gateways(ips)
+		if ips, err = c.gateways(ips); err != nil {
+			return nil, err
+		}
 	}
 	if c.IsDefaultGateway {
 		res.Routes = roles.WithDefault(res.Routes, ips)
@@ -76,11 +78,14 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	if err != nil {
 		return err
 	}
+	if ips, err = c.gateways(ips); err != nil {
+		return err
+	}
 	var routes []*types.Route
 	if r.IPAM != nil {
 		routes = r.Prev.Routes
 	}
-	p, err := c.plan(r.Owner, mac, c.gateways(ips), routes)
+	p, err := c.plan(r.Owner, mac, ips, routes)
 	if err != nil {
 		return err
 	}

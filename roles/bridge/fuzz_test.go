@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/cnibox/cnibox/netutil"
@@ -42,7 +43,11 @@ func FuzzConf(f *testing.F) {
 		if mac == nil {
 			mac = pod.MAC()
 		}
-		p, err := c.plan(pod, mac, c.gateways(append([]roles.IP(nil), ips...)), nil)
+		withGateways, err := c.gateways(slices.Clone(ips))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := c.plan(pod, mac, withGateways, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

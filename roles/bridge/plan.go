@@ -13,14 +13,12 @@ import (
 	"github.com/cnibox/cnibox/roles"
 )
 
-// gateways gives each address without a gateway the first of its subnet, if the bridge is to be the gateway.
-func (c *conf) gateways(ips []roles.IP) []roles.IP {
-	for i := range ips {
-		if c.IsGateway && !ips[i].Gateway.IsValid() {
-			ips[i].Gateway = roles.FirstHost(ips[i].Subnet())
-		}
+// gateways gives each address a gateway if the bridge is to be it.
+func (c *conf) gateways(ips []roles.IP) ([]roles.IP, error) {
+	if !c.IsGateway {
+		return ips, nil
 	}
-	return ips
+	return roles.WithGateways(ips)
 }
 
 // plan is the whole kernel state of an attachment.

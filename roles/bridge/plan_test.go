@@ -33,7 +33,11 @@ func mustPlan(t *testing.T, c *conf, addrs ...string) *netutil.Plan {
 	for _, a := range addrs {
 		ips = append(ips, roles.IP{Prefix: netip.MustParsePrefix(a)})
 	}
-	p, err := c.plan(pod, pod.MAC(), c.gateways(ips), nil)
+	ips, err := c.gateways(ips)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := c.plan(pod, pod.MAC(), ips, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,10 +26,10 @@ func FuzzConf(f *testing.F) {
 			}
 			return
 		}
-		ips := gateways([]roles.IP{
-			{Prefix: netip.MustParsePrefix("10.0.0.5/24")},
+		ips := []roles.IP{
+			{Prefix: netip.MustParsePrefix("10.0.0.5/24"), Gateway: netip.MustParseAddr("10.0.0.1")},
 			{Prefix: netip.MustParsePrefix("fd00::5/64"), Gateway: netip.MustParseAddr("fe80::1")},
-		})
+		}
 		p, err := c.plan(o, o.MAC(), ips, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -13,16 +13,6 @@ import (
 	"github.com/cnibox/cnibox/roles"
 )
 
-// gateways gives each address without a gateway the first of its subnet: the host answers to it.
-func gateways(ips []roles.IP) []roles.IP {
-	for i := range ips {
-		if !ips[i].Gateway.IsValid() {
-			ips[i].Gateway = roles.FirstHost(ips[i].Subnet())
-		}
-	}
-	return ips
-}
-
 // plan is the whole kernel state of an attachment: a pair, of which the host side has the gateway's address. All that the
 // container sends, to its own subnet as well, goes through the host; the host has a route to each container.
 func (c *conf) plan(o owner.Owner, mac net.HardwareAddr, ips []roles.IP, routes []*types.Route) (*netutil.Plan, error) {

@@ -14,10 +14,10 @@ import (
 func TestPlanRoutesAllThroughTheHost(t *testing.T) {
 	t.Parallel()
 	o := owner.Owner{Network: "net", ContainerID: "pod", IfName: "eth0"}
-	ips := gateways([]roles.IP{
-		{Prefix: netip.MustParsePrefix("10.0.0.5/24")},
+	ips := []roles.IP{
+		{Prefix: netip.MustParsePrefix("10.0.0.5/24"), Gateway: netip.MustParseAddr("10.0.0.1")},
 		{Prefix: netip.MustParsePrefix("fd00::5/64"), Gateway: netip.MustParseAddr("fd00::99")},
-	})
+	}
 	p, err := (&conf{IPMasq: true}).plan(o, o.MAC(), ips, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -26,7 +26,9 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 	if err != nil {
 		return nil, err
 	}
-	ips = gateways(ips)
+	if ips, err = roles.WithGateways(ips); err != nil {
+		return nil, err
+	}
 	mac := roles.PodMAC(r.Owner, ips)
 	p, err := c.plan(r.Owner, mac, ips, res.Routes)
 	if err != nil {
@@ -57,7 +59,10 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	if err != nil {
 		return err
 	}
-	p, err := c.plan(r.Owner, mac, gateways(ips), r.Prev.Routes)
+	if ips, err = roles.WithGateways(ips); err != nil {
+		return err
+	}
+	p, err := c.plan(r.Owner, mac, ips, r.Prev.Routes)
 	if err != nil {
 		return err
 	}
