@@ -98,6 +98,7 @@ func TestKeys(t *testing.T) {
 		`bridge: ""`: CheckLinkName("bridge", ""), `bridge: "."`: CheckLinkName("bridge", "."), `bridge: "a b"`: CheckLinkName("bridge", "a b"),
 		`bridge: "sixteen_bytes_xx"`: CheckLinkName("bridge", "sixteen_bytes_xx"), `bridge: "a:1"`: CheckLinkName("bridge", "a:1"),
 		`bridge: "a\x00"`: CheckLinkName("bridge", "a\x00"), `bridge: "a%d"`: CheckLinkName("bridge", "a%d"),
+		`bridge: "all"`: CheckLinkName("bridge", "all"), `bridge: "default"`: CheckLinkName("bridge", "default"),
 		"mtu: 67 is not within 68 and 65535": CheckMTU(67),
 		`ipMasqBackend: "ipfw"`:              CheckMasqueradeBackend("ipfw"),
 	}

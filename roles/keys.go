@@ -27,6 +27,9 @@ func CheckLinkName(key, name string) error {
 	if name == "" || len(name) > longest || name == "." || name == ".." {
 		return errcode.Errorf(errcode.InvalidConfig, "%s: %q is no interface name of 1 to %d bytes", key, name, longest)
 	}
+	if name == "all" || name == "default" { // net.ipv4.conf has folders of these names
+		return errcode.Errorf(errcode.InvalidConfig, "%s: %q is a name that the kernel keeps for itself", key, name)
+	}
 	for _, c := range []byte(name) {
 		if c == '/' || c == ':' || c == '%' || c <= ' ' || c == 0x7f {
 			return errcode.Errorf(errcode.InvalidConfig, "%s: %q has a character that no interface name may have", key, name)
