@@ -147,6 +147,9 @@ func FuzzResult(f *testing.F) {
 		before, _ := json.Marshal(res)
 		for _, as := range Versions() {
 			out, err := encodeResult(res, as)
+			if err != nil && len(res.IPs) > 1 && !atLeast(as, "0.3.0") {
+				continue // no room for two addresses of a family
+			}
 			if err != nil {
 				t.Fatalf("as %s: %v", as, err)
 			}

@@ -2,6 +2,7 @@ package roles
 
 import (
 	"encoding/json"
+	"net/netip"
 	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -77,6 +78,14 @@ func parseResult(version string, raw []byte) (*types100.Result, error) {
 func encodeResult(res *types100.Result, version string) ([]byte, error) {
 	if res == nil {
 		res = &types100.Result{}
+	}
+	var addrs []netip.Addr
+	for _, ip := range res.IPs {
+		addr, _ := addrOf(ip.Address.IP)
+		addrs = append(addrs, addr)
+	}
+	if err := CheckFamilies("ips", version, addrs); err != nil { // the library would drop all but one
+		return nil, err
 	}
 	asked := types.Result(older(res, version))
 	if len(res.IPs) == 0 && !atLeast(version, "0.3.0") {

@@ -433,6 +433,25 @@ func TestResultsByVersion(t *testing.T) {
 	}
 }
 
+// A result that the version asked for has no room for is an error, not cut short.
+func TestResultWithoutRoom(t *testing.T) {
+	t.Parallel()
+	netNS := nstest.New(t, "pod").Path
+	f := &fake{add: func(_ context.Context, r *Request) (*types100.Result, error) {
+		return Chained(r.Prev, result(t, `{"ips":[{"address":"10.0.0.5/24"}]}`)), nil
+	}}
+	for _, version := range []string{"0.1.0", "0.2.0"} {
+		a := run(t, Table{"fake": f}, environ(verbAdd, netNS), conf(version, `"prevResult":{"ip4":{"ip":"10.1.0.5/24"}}`))
+		if want := `"msg":"ips: a result of version ` + version + ` carries one address of each family"`; !strings.Contains(a.stdout, want) {
+			t.Errorf("%s: %s", version, a.stdout)
+		}
+		a = run(t, Table{"fake": f}, environ(verbAdd, netNS), conf(version, `"prevResult":{"ip6":{"ip":"fd00::5/64"}}`))
+		if !strings.Contains(a.stdout, "10.0.0.5/24") || !strings.Contains(a.stdout, "fd00::5/64") {
+			t.Errorf("%s: %s", version, a.stdout)
+		}
+	}
+}
+
 // sorted is a JSON text in Go's own order of keys.
 func sorted(t testing.TB, text string) string {
 	t.Helper()
