@@ -286,31 +286,3 @@ func PodMAC(o owner.Owner, ips []IP) net.HardwareAddr {
 	}
 	return o.PodMAC(first)
 }
-
-// Expected is what CHECK starts from: the addresses and the MAC address that ADD, or a plugin after it in the list, left in
-// prevResult. The ipam plugin has been asked to check its part.
-func Expected(ctx context.Context, r *Request) (ips []IP, mac net.HardwareAddr, err error) {
-	if r.IPAM != nil {
-		if err := r.IPAM.Check(ctx); err != nil {
-			return nil, nil, err
-		}
-	}
-	iface, ips, err := Attached(r)
-	if err != nil {
-		return nil, nil, err
-	}
-	if iface.Mac == "" {
-		return ips, PodMAC(r.Owner, ips), nil
-	}
-	mac, err = ParseMAC("prevResult.interfaces", iface.Mac)
-	return ips, mac, err
-}
-
-// Verify compares the plan that CHECK has made of prevResult with the kernel.
-func Verify(ctx context.Context, r *Request, p *netutil.Plan) error {
-	for i := range p.Routes {
-		// Results of older versions have the routes, but not their tables.
-		p.Routes[i].AnyTable = p.Routes[i].Place == netutil.Sandbox && !atLeast(r.CNIVersion, "1.1.0")
-	}
-	return netutil.Verify(ctx, p, netutil.Kernel{Host: r.Host, Sandbox: r.Sandbox})
-}

@@ -230,27 +230,6 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// CHECK expects what prevResult says; what it leaves out, as ADD chose it.
-func TestExpected(t *testing.T) {
-	t.Parallel()
-	o := owner.Owner{Network: "net", ContainerID: "pod", IfName: "eth0"}
-	const with = `{"interfaces":[{"name":"eth0","sandbox":"/x"%s}],"ips":[{"interface":0,"address":"10.0.0.5/24"}]}`
-	for mac, want := range map[string]string{``: "0a:58:0a:00:00:05", `,"mac":"02:00:00:00:00:01"`: "02:00:00:00:00:01"} {
-		r := &Request{Owner: o, Prev: result(t, fmt.Sprintf(with, mac)), IPAM: answering(nil, nil)}
-		if ips, got, err := Expected(context.Background(), r); err != nil || got.String() != want || len(ips) != 1 {
-			t.Errorf("%s: %v, %s, %v", mac, ips, got, err)
-		}
-	}
-	r := &Request{Owner: o, Prev: result(t, fmt.Sprintf(with, `,"mac":"x"`))}
-	if _, _, err := Expected(context.Background(), r); errcode.Of(err) != errcode.InvalidConfig || !strings.Contains(err.Error(), "prevResult.interfaces") {
-		t.Errorf("bad MAC: %v", err)
-	}
-	r.IPAM = answering(nil, errcode.Errorf(errcode.Differs, "gone"))
-	if _, _, err := Expected(context.Background(), r); errcode.Of(err) != errcode.Differs {
-		t.Errorf("the ipam plugin's error: %v", err)
-	}
-}
-
 func TestPlansBySysctl(t *testing.T) {
 	t.Parallel()
 	v4, v6 := []IP{ipOf("10.0.0.5/24", "")}, []IP{ipOf("10.0.0.5/24", ""), ipOf("fd00::5/64", "")}

@@ -83,7 +83,7 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	}
 	var routes []*types.Route
 	if r.IPAM != nil {
-		routes = r.Prev.Routes
+		routes = roles.OwnRoutes(r, ips)
 	}
 	p, err := c.plan(r.Owner, mac, ips, routes)
 	if err != nil {

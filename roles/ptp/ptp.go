@@ -62,7 +62,7 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	if ips, err = roles.WithGateways(ips); err != nil {
 		return err
 	}
-	p, err := c.plan(r.Owner, mac, ips, r.Prev.Routes)
+	p, err := c.plan(r.Owner, mac, ips, roles.OwnRoutes(r, ips))
 	if err != nil {
 		return err
 	}

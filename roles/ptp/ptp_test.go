@@ -93,6 +93,24 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// Behind another plugin of its list the role hands on what that one made, and its CHECK leaves that to the other's.
+func TestBehindAnotherPlugin(t *testing.T) {
+	n := newNode(t)
+	c := conf(t.TempDir(), `"prevResult": {"interfaces": [{"name": "net0", "sandbox": "/x"}],
+		"ips": [{"interface": 0, "address": "172.16.0.5/24"}], "routes": [{"dst": "192.168.0.0/16", "gw": "172.16.0.1"}]}`)
+	a := n.Add("ptp", "a", c)
+	if len(a.Addrs) != 3 || a.Addrs[0].String() != "172.16.0.5" {
+		t.Errorf("the result has the addresses %v", a.Addrs)
+	}
+	if err := n.Check("ptp", "a", c); err != nil {
+		t.Errorf("CHECK: %v", err)
+	}
+	a.Run("ip", "addr", "del", a.Addrs[1].String()+"/16", "dev", "eth0")
+	if err := n.Check("ptp", "a", c); err == nil {
+		t.Error("CHECK passes without the role's own address")
+	}
+}
+
 func TestNothingIsLeftWithoutASandbox(t *testing.T) {
 	n, dir := newNode(t), t.TempDir()
 	c := conf(dir, `"ipMasq": true`)
