@@ -103,7 +103,7 @@ func WithDefault(routes []*types.Route, ips []IP) []*types.Route {
 }
 
 // PlanRoutes turns the routes of a result into those of a plan. A route without a gateway goes through that of the first
-// address of its family; without that, it is directly connected.
+// address of its family; without that, or if its scope is the link or the host, it is directly connected.
 func PlanRoutes(link string, routes []*types.Route, ips []IP) ([]netutil.Route, error) {
 	out := make([]netutil.Route, 0, len(routes))
 	for _, r := range routes {
@@ -115,11 +115,12 @@ func PlanRoutes(link string, routes []*types.Route, ips []IP) ([]netutil.Route, 
 			Place: netutil.Sandbox, Link: link, Dst: dst.Masked(),
 			MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: r.Priority,
 		}
-		if r.GW != nil {
+		switch {
+		case r.GW != nil:
 			if planned.Gateway, ok = addrOf(r.GW); !ok || planned.Gateway.Is4() != dst.Addr().Is4() {
 				return nil, errcode.Errorf(errcode.InvalidConfig, "routes: gw %q does not fit dst %s", r.GW.String(), dst)
 			}
-		} else {
+		case r.Scope == nil || *r.Scope < unix.RT_SCOPE_LINK:
 			planned.Gateway = gatewayFor(dst.Addr().Is6(), ips)
 		}
 		if !planned.Gateway.IsValid() {

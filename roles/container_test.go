@@ -136,9 +136,10 @@ func TestWithDefault(t *testing.T) {
 func TestPlanRoutes(t *testing.T) {
 	t.Parallel()
 	ips := []IP{ipOf("10.0.0.5/24", "10.0.0.1"), ipOf("fd00::5/64", "")}
-	list := result(t, `{"routes":[{"dst":"0.0.0.0/0"},{"dst":"10.1.2.3/8","gw":"10.0.0.9","mtu":1400,"advmss":1360,"priority":7,"table":0,"scope":200},{"dst":"::/0"}]}`)
+	list := result(t, `{"routes":[{"dst":"0.0.0.0/0"},{"dst":"10.1.2.3/8","gw":"10.0.0.9","mtu":1400,"advmss":1360,"priority":7,"table":0,"scope":200},{"dst":"::/0"},`+
+		`{"dst":"10.2.0.0/16","scope":253}]}`)
 	got, err := PlanRoutes("eth0", list.Routes, ips)
-	if err != nil || len(got) != 3 {
+	if err != nil || len(got) != 4 {
 		t.Fatal(got, err)
 	}
 	if r := got[0]; r.Gateway.String() != "10.0.0.1" || r.Scope != 0 || r.Link != "eth0" {
@@ -149,6 +150,9 @@ func TestPlanRoutes(t *testing.T) {
 	}
 	if r := got[2]; r.Gateway.IsValid() || r.Scope != unix.RT_SCOPE_LINK {
 		t.Errorf("without a gateway of its family it is connected: %+v", r)
+	}
+	if r := got[3]; r.Gateway.IsValid() || r.Scope != unix.RT_SCOPE_LINK {
+		t.Errorf("what is on the link needs no gateway: %+v", r)
 	}
 	for want, text := range map[string]string{`gw "fd00::1" does not fit dst 0.0.0.0/0`: `{"routes":[{"dst":"0.0.0.0/0","gw":"fd00::1"}]}`} {
 		if _, err := PlanRoutes("eth0", result(t, text).Routes, ips); errcode.Of(err) != errcode.InvalidConfig || !strings.Contains(err.Error(), want) {

@@ -222,6 +222,23 @@ func TestRouteAttributes(t *testing.T) {
 	}
 }
 
+// A route whose scope is the link needs no gateway, and the kernel would refuse one.
+func TestRouteOnTheLink(t *testing.T) {
+	n := newNode(t)
+	c := `{"cniVersion": "1.1.0", "name": "mynet", "type": "bridge", "bridge": "br0", "ipam": {"type": "static",
+		"addresses": [{"address": "10.1.0.5/32", "gateway": "169.254.1.1"}],
+		"routes": [{"dst": "169.254.1.1/32", "scope": 253}, {"dst": "0.0.0.0/0"}]}}`
+	a := n.Add("bridge", "a", c)
+	for _, want := range []string{"169.254.1.1 dev eth0 scope link", "default via 169.254.1.1 dev eth0"} {
+		if out := a.Run("ip", "route"); !strings.Contains(out, want) {
+			t.Errorf("routes: %s, want %s", out, want)
+		}
+	}
+	if err := n.Check("bridge", "a", c); err != nil {
+		t.Errorf("CHECK: %v", err)
+	}
+}
+
 // Behind another plugin of its list the role hands on what that one made, and its CHECK leaves that to the other's.
 func TestBehindAnotherPlugin(t *testing.T) {
 	n := newNode(t)

@@ -115,7 +115,7 @@ func TestPlanGatewayAndMasquerade(t *testing.T) {
 func TestPlanRoutesKeepTheirAttributes(t *testing.T) {
 	t.Parallel()
 	var route types.Route
-	raw := `{"dst": "192.0.2.0/24", "mtu": 1400, "advmss": 1300, "priority": 9, "table": 77, "scope": 253}`
+	raw := `{"dst": "192.0.2.0/24", "mtu": 1400, "advmss": 1300, "priority": 9, "table": 77, "scope": 200}`
 	if err := json.Unmarshal([]byte(raw), &route); err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestPlanRoutesKeepTheirAttributes(t *testing.T) {
 	}
 	want := netutil.Route{
 		Place: netutil.Sandbox, Link: "eth0", Dst: netip.MustParsePrefix("192.0.2.0/24"), Gateway: netip.MustParseAddr("10.0.0.1"),
-		MTU: 1400, AdvMSS: 1300, Priority: 9, Table: 77, Scope: 253,
+		MTU: 1400, AdvMSS: 1300, Priority: 9, Table: 77, Scope: 200,
 	}
 	if got := p.Routes[0]; got != want {
 		t.Errorf("route %+v, want %+v", got, want)
