@@ -16,6 +16,7 @@ import (
 
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
 )
@@ -54,24 +55,6 @@ func addrs(r *types100.Result) string {
 		out = append(out, ip.Address.String()+" "+ip.Gateway.String())
 	}
 	return strings.Join(out, ", ")
-}
-
-func wantCode(t testing.TB, err error, code uint, words ...string) {
-	t.Helper()
-	if err == nil {
-		t.Fatalf("no error, want code %d, %q", code, words)
-	}
-	if got := errcode.Of(err); got != code {
-		t.Errorf("code %d, want %d: %v", got, code, err)
-	}
-	for _, w := range words {
-		if !strings.Contains(err.Error(), w) {
-			t.Errorf("error %q does not say %q", err, w)
-		}
-	}
-	if strings.Contains(err.Error(), "\n") {
-		t.Errorf("error %q is more than a line", err)
-	}
 }
 
 func TestAdd(t *testing.T) {
@@ -193,7 +176,7 @@ func TestBadInput(t *testing.T) {
 				c.code = errcode.InvalidConfig
 			}
 			_, err := New().Add(context.Background(), r)
-			wantCode(t, err, c.code, c.words)
+			errtest.Want(t, err, c.code, c.words)
 			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 				t.Errorf("left %v, %v", left, err)
 			}
@@ -211,7 +194,7 @@ func TestBadInput(t *testing.T) {
 	r := call("", "pod", "")
 	r.Conf = []byte(`{"name":"net"}`)
 	_, err := New().Add(context.Background(), r)
-	wantCode(t, err, errcode.InvalidConfig, "ipam: missing")
+	errtest.Want(t, err, errcode.InvalidConfig, "ipam: missing")
 }
 
 func TestRoutesAndDNS(t *testing.T) {
@@ -241,32 +224,32 @@ func TestLife(t *testing.T) {
 	const ipam = `"ranges":[[{"subnet":"10.1.0.0/29","gateway":"10.1.0.6"}],[{"subnet":"fd00::/126"}]]` // 5 and 2 addresses
 	req := func(pod string) *roles.Request { return call(dir, pod, ipam) }
 
-	wantCode(t, role.Check(ctx, req("a")), errcode.Differs, "net/a/eth0", "range set 0")
+	errtest.Want(t, role.Check(ctx, req("a")), errcode.Differs, "net/a/eth0", "range set 0")
 	a, b := req("a"), req("b")
 	a.Prev, b.Prev = add(t, a), add(t, b)
 	if got := addrs(a.Prev) + "; " + addrs(b.Prev); got != "10.1.0.1/29 10.1.0.6, fd00::2/126 fd00::1; 10.1.0.2/29 10.1.0.6, fd00::3/126 fd00::1" {
 		t.Errorf("got %s", got)
 	}
 	_, err := role.Add(ctx, req("a"))
-	wantCode(t, err, errcode.AlreadyExists, "10.1.0.1")
+	errtest.Want(t, err, errcode.AlreadyExists, "10.1.0.1")
 	_, err = role.Add(ctx, req("c"))
-	wantCode(t, err, errcode.PoolExhausted, "range set 1", "fd00::1-fd00::3", "2 of its 2 addresses")
-	wantCode(t, role.Status(ctx, req("")), errcode.NotAvailable, "range set 1", "2 of its 2 addresses")
+	errtest.Want(t, err, errcode.PoolExhausted, "range set 1", "fd00::1-fd00::3", "2 of its 2 addresses")
+	errtest.Want(t, role.Status(ctx, req("")), errcode.NotAvailable, "range set 1", "2 of its 2 addresses")
 
 	taken := call(dir, "c", ipam, `"runtimeConfig":{"ips":["10.1.0.2"]}`)
 	_, err = role.Add(ctx, taken)
-	wantCode(t, err, errcode.AddressTaken, "10.1.0.2", "container b", "eth0")
+	errtest.Want(t, err, errcode.AddressTaken, "10.1.0.2", "container b", "eth0")
 
 	if err := role.Check(ctx, a); err != nil {
 		t.Error(err)
 	}
 	a.Prev = b.Prev
-	wantCode(t, role.Check(ctx, a), errcode.Differs, "10.1.0.2", "net/a/eth0")
+	errtest.Want(t, role.Check(ctx, a), errcode.Differs, "10.1.0.2", "net/a/eth0")
 
 	if err := role.GC(ctx, req(""), []roles.Attachment{{ContainerID: "b", IfName: "eth0"}}); err != nil {
 		t.Error(err)
 	}
-	wantCode(t, role.Check(ctx, req("a")), errcode.Differs, "range set 0")
+	errtest.Want(t, role.Check(ctx, req("a")), errcode.Differs, "range set 0")
 	if err := role.Check(ctx, b); err != nil {
 		t.Error(err)
 	}
@@ -278,7 +261,7 @@ func TestLife(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	wantCode(t, role.Check(ctx, b), errcode.Differs, "range set 0")
+	errtest.Want(t, role.Check(ctx, b), errcode.Differs, "range set 0")
 }
 
 // STATUS of a place that cannot be written, or where a file is in the way, and without touching what is not there yet.
@@ -290,7 +273,7 @@ func TestUndo(t *testing.T) {
 	add(t, r)
 	again := call(dir, "pod", `"subnet":"10.1.0.0/24"`)
 	_, err := New().Add(context.Background(), again)
-	wantCode(t, err, errcode.AlreadyExists)
+	errtest.Want(t, err, errcode.AlreadyExists)
 	file := filepath.Join(dir, "net", "10.1.0.2")
 	if err := again.Undo.Run(); err != nil {
 		t.Error(err)
@@ -320,7 +303,7 @@ func TestStatusOfPlace(t *testing.T) {
 	} {
 		err := New().Status(ctx, call(place, "", `"subnet":"10.1.0.0/24"`))
 		if words != "" {
-			wantCode(t, err, errcode.NotAvailable, words)
+			errtest.Want(t, err, errcode.NotAvailable, words)
 		} else if err != nil {
 			t.Errorf("%s: %v", place, err)
 		}
@@ -328,7 +311,7 @@ func TestStatusOfPlace(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "later")); !os.IsNotExist(err) {
 		t.Errorf("STATUS has made the folder: %v", err)
 	}
-	wantCode(t, New().Status(ctx, call(dir, "", `"subnet":"10.1.0.1/24"`)), errcode.InvalidConfig, "ipam.subnet")
+	errtest.Want(t, New().Status(ctx, call(dir, "", `"subnet":"10.1.0.1/24"`)), errcode.InvalidConfig, "ipam.subnet")
 }
 
 // DEL finds what is to be given back when all else of the configuration is nonsense.

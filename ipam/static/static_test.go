@@ -12,6 +12,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
 )
@@ -45,19 +46,6 @@ func addrs(r *types100.Result) string {
 		out = append(out, s)
 	}
 	return strings.Join(out, ", ")
-}
-
-func wantCode(t testing.TB, err error, code uint, words string) {
-	t.Helper()
-	if err == nil {
-		t.Fatalf("no error, want code %d, %q", code, words)
-	}
-	if got := errcode.Of(err); got != code {
-		t.Errorf("code %d, want %d: %v", got, code, err)
-	}
-	if !strings.Contains(err.Error(), words) || strings.Contains(err.Error(), "\n") {
-		t.Errorf("error %q is not one line that says %q", err, words)
-	}
 }
 
 const (
@@ -177,9 +165,9 @@ func TestBadInput(t *testing.T) {
 				c.code = errcode.InvalidConfig
 			}
 			_, err := New().Add(ctx, r)
-			wantCode(t, err, c.code, c.words)
-			wantCode(t, New().Check(ctx, r), c.code, c.words)
-			wantCode(t, New().Status(ctx, r), c.code, c.words)
+			errtest.Want(t, err, c.code, c.words)
+			errtest.Want(t, New().Check(ctx, r), c.code, c.words)
+			errtest.Want(t, New().Status(ctx, r), c.code, c.words)
 			if err := New().Del(ctx, r); err != nil {
 				t.Errorf("DEL: %v", err)
 			}
@@ -191,14 +179,14 @@ func TestBadInput(t *testing.T) {
 	r := call("")
 	r.Conf = []byte(`{"name":"net"}`)
 	_, err := New().Add(context.Background(), r)
-	wantCode(t, err, errcode.InvalidConfig, "ipam: missing")
+	errtest.Want(t, err, errcode.InvalidConfig, "ipam: missing")
 }
 
 // CHECK finds what a later plugin of the list, or somebody who edits the configuration, has changed.
 func TestCheckFindsDifferences(t *testing.T) {
 	t.Parallel()
 	r := call(dual)
-	wantCode(t, New().Check(context.Background(), r), errcode.Differs, "ipam.addresses[0].address: 10.1.0.5/24 is not in prevResult")
+	errtest.Want(t, New().Check(context.Background(), r), errcode.Differs, "ipam.addresses[0].address: 10.1.0.5/24 is not in prevResult")
 	for words, change := range map[string]func(res *types100.Result){
 		"10.1.0.5/24 is not in prevResult":                       func(res *types100.Result) { res.IPs = res.IPs[1:] },
 		"ipam.addresses[0].address: 10.1.0.5/24 is not":          func(res *types100.Result) { res.IPs[0].Address.Mask = net.CIDRMask(16, 32) },
@@ -222,7 +210,7 @@ func TestCheckFindsDifferences(t *testing.T) {
 			t.Error(err)
 		}
 		if words != "" {
-			wantCode(t, err, errcode.Differs, words)
+			errtest.Want(t, err, errcode.Differs, words)
 		}
 	}
 }

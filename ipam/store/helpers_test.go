@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/cnibox/cnibox/netutil/errcode"
 )
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -61,25 +59,6 @@ func joined(addrs []netip.Addr) string {
 		parts[i] = a.String()
 	}
 	return strings.Join(parts, " ")
-}
-
-// wantCode fails the test unless err has the code and its one line holds all the words.
-func wantCode(t testing.TB, err error, code uint, words ...string) {
-	t.Helper()
-	if err == nil {
-		t.Fatalf("no error, want code %d", code)
-	}
-	if got := errcode.Of(err); got != code {
-		t.Errorf("code %d, want %d: %v", got, code, err)
-	}
-	for _, w := range words {
-		if !strings.Contains(err.Error(), w) {
-			t.Errorf("error %q does not say %q", err, w)
-		}
-	}
-	if strings.Contains(err.Error(), "\n") {
-		t.Errorf("error %q is more than a line", err)
-	}
 }
 
 // foreign writes an address file as the reference does: under the lock, in place.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 )
 
 // model is what the store is to do, said as simply as possible: a map of texts, walked address by address.
@@ -106,7 +107,7 @@ func (p *player) acquire() {
 	want, code := p.m.acquire(h, sets)
 	got, err := p.s.Acquire(h, sets)
 	if code != 0 {
-		wantCode(p.T, err, code)
+		errtest.Want(p.T, err, code)
 		return
 	}
 	if err != nil || joined(got) != joined(want) {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 )
 
 var podA, podB = Holder{"a", "eth0"}, Holder{"b", "eth0"}
@@ -109,7 +110,7 @@ func TestAcquireErrorsChangeNothing(t *testing.T) {
 			mustAcquire(t, s, podA, v4, v6)
 			before := reservations(t, s)
 			_, err := s.Acquire(c.h, c.sets)
-			wantCode(t, err, c.code, c.words...)
+			errtest.Want(t, err, c.code, c.words...)
 			if after := reservations(t, s); !reflect.DeepEqual(before, after) {
 				t.Errorf("folder was %q, is %q", before, after)
 			}
@@ -128,7 +129,7 @@ func TestOldFiles(t *testing.T) {
 	foreign(t, s, "10.0.0.2", "a\n")
 	foreign(t, s, "10.0.0.3", "ab\r\neth0")
 	_, err := s.Acquire(podA, []Set{set})
-	wantCode(t, err, errcode.AlreadyExists, "10.0.0.1", "container a")
+	errtest.Want(t, err, errcode.AlreadyExists, "10.0.0.1", "container a")
 	if held, err := s.Held(podA); err != nil || joined(held) != "10.0.0.1 10.0.0.2" {
 		t.Errorf("held %v, %v", held, err)
 	}
@@ -166,7 +167,7 @@ func TestForeignThings(t *testing.T) {
 		}
 	}
 	_, err := s.Acquire(podB, []Set{wants(set, "10.0.0.3")})
-	wantCode(t, err, errcode.AddressTaken, "10.0.0.3")
+	errtest.Want(t, err, errcode.AddressTaken, "10.0.0.3")
 	if got := mustRelease(t, s, podA); got != "" {
 		t.Errorf("files that are no reservations were released: %s", got)
 	}
@@ -237,7 +238,7 @@ func TestMissingFolder(t *testing.T) {
 		t.Error(got)
 	}
 	_, err = under.Acquire(podA, []Set{pool("10.0.0.1", "10.0.0.1")})
-	wantCode(t, err, errcode.Storage, file)
+	errtest.Want(t, err, errcode.Storage, file)
 	long, err := New(t.TempDir(), strings.Repeat("n", 256))
 	if err != nil {
 		t.Fatal(err)
@@ -249,14 +250,14 @@ func TestMissingFolder(t *testing.T) {
 		t.Error(got, err)
 	}
 	_, err = long.Acquire(podA, []Set{pool("10.0.0.1", "10.0.0.1")})
-	wantCode(t, err, errcode.Storage, "file name too long")
+	errtest.Want(t, err, errcode.Storage, "file name too long")
 }
 
 func TestNames(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"", ".", "..", ".cnibox", "a/b", "../x", "a\x00"} {
 		_, err := New(t.TempDir(), name)
-		wantCode(t, err, errcode.InvalidConfig, "name")
+		errtest.Want(t, err, errcode.InvalidConfig, "name")
 	}
 	s, err := New("", "mynet")
 	if err != nil || s.dir != "/var/lib/cni/networks/mynet" {

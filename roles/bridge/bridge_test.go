@@ -1,16 +1,14 @@
 package bridge_test
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/cnibox/cnibox/ipam/hostlocal"
 	"github.com/cnibox/cnibox/ipam/static"
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 	"github.com/cnibox/cnibox/netutil/nstest"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
@@ -27,21 +25,6 @@ func newNode(t *testing.T) *roletest.Node {
 func conf(dir, keys string) string {
 	return fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "mynet", "type": "bridge", %s, "ipam": {"type": "host-local", "dataDir": %q,
 		"ranges": [[{"subnet": "10.244.0.0/16"}], [{"subnet": "fd00:244::/64"}]], "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}`, keys, dir)
-}
-
-func reserved(t *testing.T, dir string) []string {
-	t.Helper()
-	entries, err := os.ReadDir(filepath.Join(dir, "mynet"))
-	if err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
-	var out []string
-	for _, e := range entries {
-		if strings.ContainsAny(e.Name(), ".:") && !strings.HasPrefix(e.Name(), "last_") {
-			out = append(out, e.Name())
-		}
-	}
-	return out
 }
 
 // ping sends one echo request in each family.
@@ -77,7 +60,7 @@ func TestPodsReachEachOtherTheHostAndOutside(t *testing.T) {
 		n.Del("bridge", p, c)
 	}
 	n.Clean("cni0")
-	if left := reserved(t, dir); left != nil {
+	if left := roletest.Reserved(t, dir); left != nil {
 		t.Errorf("addresses left: %v", left)
 	}
 }
@@ -132,7 +115,7 @@ func TestHairpin(t *testing.T) {
 		}
 		if on {
 			n.Host.Run("ip", "link", "set", link, "type", "bridge_slave", "hairpin", "off")
-			wantCode(t, n.Check("bridge", "a", c), errcode.Differs, "hairpin")
+			errtest.Want(t, n.Check("bridge", "a", c), errcode.Differs, "hairpin")
 		}
 	}
 }
@@ -148,7 +131,7 @@ func TestPromiscuousBridge(t *testing.T) {
 		t.Errorf("eth0: %s", out)
 	}
 	n.Host.Run("ip", "link", "set", "cni0", "promisc", "off")
-	wantCode(t, n.Check("bridge", "a", c), errcode.Differs, "promiscuous")
+	errtest.Want(t, n.Check("bridge", "a", c), errcode.Differs, "promiscuous")
 }
 
 func TestForceAddress(t *testing.T) {
@@ -156,9 +139,9 @@ func TestForceAddress(t *testing.T) {
 	n.Host.Run("ip", "link", "add", "cni0", "type", "bridge")
 	n.Host.Run("ip", "addr", "add", "10.99.0.1/24", "dev", "cni0")
 	_, err := n.Do(roletest.Call{Verb: "ADD", Role: "bridge", Pod: n.Pod("a"), Conf: conf(dir, `"isGateway": true`)})
-	wantCode(t, err, errcode.AlreadyExists, "10.99.0.1/24")
-	if out := n.Host.Run("ip", "-br", "addr", "show", "cni0"); !strings.Contains(out, "10.99.0.1/24") || reserved(t, dir) != nil {
-		t.Errorf("the failed ADD left %v, and the bridge as %s", reserved(t, dir), out)
+	errtest.Want(t, err, errcode.AlreadyExists, "10.99.0.1/24")
+	if out := n.Host.Run("ip", "-br", "addr", "show", "cni0"); !strings.Contains(out, "10.99.0.1/24") || roletest.Reserved(t, dir) != nil {
+		t.Errorf("the failed ADD left %v, and the bridge as %s", roletest.Reserved(t, dir), out)
 	}
 	c := conf(dir, `"isGateway": true, "forceAddress": true`)
 	a := n.Add("bridge", "a", c)
@@ -217,7 +200,7 @@ func TestRouteAttributes(t *testing.T) {
 			t.Errorf("CHECK at %s: %v", version, err)
 		}
 		a.Run("ip", "route", "flush", "table", "77")
-		wantCode(t, n.Check("bridge", "pod"+version, c), errcode.Differs, "198.51.100.0/24")
+		errtest.Want(t, n.Check("bridge", "pod"+version, c), errcode.Differs, "198.51.100.0/24")
 		n.Del("bridge", "pod"+version, c)
 	}
 }
@@ -239,39 +222,14 @@ func TestRouteOnTheLink(t *testing.T) {
 	}
 }
 
-// Behind another plugin of its list the role hands on what that one made, and its CHECK leaves that to the other's.
 func TestBehindAnotherPlugin(t *testing.T) {
-	n := newNode(t)
-	c := conf(t.TempDir(), `"isGateway": true, "prevResult": {"interfaces": [{"name": "net0", "sandbox": "/x"}],
-		"ips": [{"interface": 0, "address": "172.16.0.5/24"}], "routes": [{"dst": "192.168.0.0/16", "gw": "172.16.0.1"}]}`)
-	a := n.Add("bridge", "a", c)
-	if len(a.Addrs) != 3 || a.Addrs[0].String() != "172.16.0.5" {
-		t.Errorf("the result has the addresses %v", a.Addrs)
-	}
-	if err := n.Check("bridge", "a", c); err != nil {
-		t.Errorf("CHECK: %v", err)
-	}
-	a.Run("ip", "addr", "del", a.Addrs[1].String()+"/16", "dev", "eth0")
-	if err := n.Check("bridge", "a", c); err == nil {
-		t.Error("CHECK passes without the role's own address")
-	}
+	newNode(t).WantChained("bridge", conf(t.TempDir(), `"isGateway": true`))
 }
 
 // The masquerade is taken away by a DEL that has neither namespace nor prevResult, and by GC.
 func TestNothingIsLeftWithoutASandbox(t *testing.T) {
-	n, dir := newNode(t), t.TempDir()
-	c := conf(dir, `"isGateway": true, "ipMasq": true, "macspoofchk": true`)
-	for _, p := range []string{"a", "b", "c"} {
-		n.Add("bridge", p, c)
-	}
-	n.Must(roletest.Call{Verb: "DEL", Role: "bridge", Pod: n.Pod("a"), Conf: c, NoSandbox: true})
-	n.Pod("b").Remove()
-	n.Must(roletest.Call{Verb: "DEL", Role: "bridge", Pod: n.Pod("b"), Conf: c})
-	n.Must(roletest.Call{Verb: "GC", Role: "bridge", Conf: strings.TrimSuffix(c, "}") + `, "cni.dev/valid-attachments": []}`})
-	n.Clean("cni0")
-	if left := reserved(t, dir); left != nil {
-		t.Errorf("addresses left: %v", left)
-	}
+	dir := t.TempDir()
+	newNode(t).WantNothingLeft("bridge", conf(dir, `"isGateway": true, "ipMasq": true, "macspoofchk": true`), dir, "cni0")
 }
 
 // CHECK notices that the masquerade or the spoof check is gone, which the reference does not look at.
@@ -281,17 +239,9 @@ func TestCheckOfThePacketFilter(t *testing.T) {
 	n.Add("bridge", "a", c)
 	for table, words := range map[string]string{"inet": "inet cnibox", "bridge": "bridge cnibox"} {
 		n.Host.Run("nft", "delete", "table", table, "cnibox")
-		wantCode(t, n.Check("bridge", "a", c), errcode.Differs, words)
+		errtest.Want(t, n.Check("bridge", "a", c), errcode.Differs, words)
 		n.Del("bridge", "a", c)
 		n.Add("bridge", "a", c)
-	}
-}
-
-func wantCode(t *testing.T, err error, code uint, words string) {
-	t.Helper()
-	var answer *roletest.Error
-	if !errors.As(err, &answer) || answer.Code != code || !strings.Contains(answer.Msg, words) {
-		t.Errorf("got %v, want code %d and %q", err, code, words)
 	}
 }
 

@@ -2,7 +2,6 @@ package portmap_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -122,21 +121,6 @@ func (p *pod) unexpose(keys string) {
 // mapping are the role's keys: these port mappings, and others.
 func mapping(list string, keys ...string) string {
 	return `{` + strings.Join(append(keys, `"runtimeConfig": {"portMappings": [`+list+`]}`), ", ") + `}`
-}
-
-// wantError checks an error's code, and that it says all of these.
-func wantError(t *testing.T, err error, code uint, says ...string) {
-	t.Helper()
-	var e *roletest.Error
-	if !errors.As(err, &e) || e.Code != code {
-		t.Errorf("got %v, want code %d", err, code)
-		return
-	}
-	for _, s := range says {
-		if !strings.Contains(e.Msg, s) {
-			t.Errorf("%q does not say %q", e.Msg, s)
-		}
-	}
 }
 
 const (

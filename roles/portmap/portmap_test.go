@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 	"github.com/cnibox/cnibox/netutil/nstest"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles/roletest"
@@ -126,7 +127,7 @@ func TestBusyPortNamesItsHolder(t *testing.T) {
 	for _, conditions := range []string{`[]`, `["-s", "192.0.2.7"]`} {
 		err := two.portmap("ADD", "eth0", mapping(`{"hostPort": 8081, "containerPort": 80}, {"hostPort": 8080, "containerPort": 81}`,
 			`"conditionsV4": `+conditions))
-		wantError(t, err, busy, "8080/tcp", "net/one/eth0")
+		errtest.Want(t, err, busy, "8080/tcp", "net/one/eth0")
 	}
 	if after := n.tables(); after != before {
 		t.Errorf("the tables changed from\n%s\nto\n%s", before, after)
@@ -187,16 +188,16 @@ func TestCheckTellsAMissingMapping(t *testing.T) {
 	one := n.pod("one")
 	keys := mapping(`{"hostPort": 8080, "containerPort": 80}`)
 	one.expose(keys)
-	wantError(t, one.portmap("CHECK", "eth0", mapping(`{"hostPort": 8080, "containerPort": 81}`)), differs, "8080")
+	errtest.Want(t, one.portmap("CHECK", "eth0", mapping(`{"hostPort": 8080, "containerPort": 81}`)), differs, "8080")
 	port := owner.Owner{Network: "net", ContainerID: "one", IfName: "eth0"}.LinkName()
 	n.Host.Run("bridge", "link", "set", "dev", port, "hairpin", "off")
-	wantError(t, one.portmap("CHECK", "eth0", keys), differs, "hairpin")
+	errtest.Want(t, one.portmap("CHECK", "eth0", keys), differs, "hairpin")
 	n.filterBridged("0")
 	if err := one.portmap("CHECK", "eth0", keys); err != nil {
 		t.Errorf("CHECK where no hairpin is needed: %v", err)
 	}
 	one.unexpose(`{}`)
-	wantError(t, one.portmap("CHECK", "eth0", keys), differs, "8080")
+	errtest.Want(t, one.portmap("CHECK", "eth0", keys), differs, "8080")
 }
 
 func TestGCKeepsValidAttachments(t *testing.T) {
@@ -213,7 +214,7 @@ func TestStatusChecksTheConfiguration(t *testing.T) {
 	n := newNode(t, "bridge")
 	n.Must(roletest.Call{Verb: "STATUS", Role: "portmap", Conf: `{"cniVersion": "1.1.0", "name": "net", "type": "portmap", "snat": true}`})
 	_, err := n.Do(roletest.Call{Verb: "STATUS", Role: "portmap", Conf: `{"cniVersion": "1.1.0", "name": "net", "type": "portmap", "markMasqBit": 32}`})
-	wantError(t, err, invalid, "markMasqBit")
+	errtest.Want(t, err, invalid, "markMasqBit")
 }
 
 func TestDelIsAlwaysPossible(t *testing.T) {
@@ -245,7 +246,7 @@ func TestAddWithoutMappingsHandsPrevResultOn(t *testing.T) {
 	if after := n.tables(); after != before {
 		t.Errorf("the tables changed from\n%s\nto\n%s", before, after)
 	}
-	wantError(t, one.portmap("ADD", "eth0", `{"prevResult": null}`), invalid, "prevResult: missing")
+	errtest.Want(t, one.portmap("ADD", "eth0", `{"prevResult": null}`), invalid, "prevResult: missing")
 }
 
 // A client that never pauses keeps its UDP flow alive, and must notice that a mapping comes and goes.

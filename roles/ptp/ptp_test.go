@@ -1,14 +1,13 @@
 package ptp_test
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/cnibox/cnibox/ipam/hostlocal"
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
 	"github.com/cnibox/cnibox/roles/ptp"
@@ -85,50 +84,16 @@ func TestCheck(t *testing.T) {
 			}
 			args := strings.Fields(line)
 			ns.Run(args[0], args[1:]...)
-			var answer *roletest.Error
-			if err := n.Check("ptp", "a", conf); !errors.As(err, &answer) || answer.Code != errcode.Differs || !strings.Contains(answer.Msg, c.words) {
-				t.Errorf("got %v, want code %d and %q", err, errcode.Differs, c.words)
-			}
+			errtest.Want(t, n.Check("ptp", "a", conf), errcode.Differs, c.words)
 		})
 	}
 }
 
-// Behind another plugin of its list the role hands on what that one made, and its CHECK leaves that to the other's.
 func TestBehindAnotherPlugin(t *testing.T) {
-	n := newNode(t)
-	c := conf(t.TempDir(), `"prevResult": {"interfaces": [{"name": "net0", "sandbox": "/x"}],
-		"ips": [{"interface": 0, "address": "172.16.0.5/24"}], "routes": [{"dst": "192.168.0.0/16", "gw": "172.16.0.1"}]}`)
-	a := n.Add("ptp", "a", c)
-	if len(a.Addrs) != 3 || a.Addrs[0].String() != "172.16.0.5" {
-		t.Errorf("the result has the addresses %v", a.Addrs)
-	}
-	if err := n.Check("ptp", "a", c); err != nil {
-		t.Errorf("CHECK: %v", err)
-	}
-	a.Run("ip", "addr", "del", a.Addrs[1].String()+"/16", "dev", "eth0")
-	if err := n.Check("ptp", "a", c); err == nil {
-		t.Error("CHECK passes without the role's own address")
-	}
+	newNode(t).WantChained("ptp", conf(t.TempDir(), `"ipMasq": true`))
 }
 
 func TestNothingIsLeftWithoutASandbox(t *testing.T) {
-	n, dir := newNode(t), t.TempDir()
-	c := conf(dir, `"ipMasq": true`)
-	for _, p := range []string{"a", "b", "c"} {
-		n.Add("ptp", p, c)
-	}
-	n.Must(roletest.Call{Verb: "DEL", Role: "ptp", Pod: n.Pod("a"), Conf: c, NoSandbox: true})
-	n.Pod("b").Remove()
-	n.Must(roletest.Call{Verb: "DEL", Role: "ptp", Pod: n.Pod("b"), Conf: c})
-	n.Must(roletest.Call{Verb: "GC", Role: "ptp", Conf: strings.TrimSuffix(c, "}") + `, "cni.dev/valid-attachments": []}`})
-	n.Clean()
-	entries, err := os.ReadDir(dir + "/routed")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "10.") || strings.HasPrefix(e.Name(), "fd00") {
-			t.Errorf("address left: %s", e.Name())
-		}
-	}
+	dir := t.TempDir()
+	newNode(t).WantNothingLeft("ptp", conf(dir, `"ipMasq": true`), dir)
 }

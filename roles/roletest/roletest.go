@@ -15,6 +15,7 @@ import (
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
+	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/nstest"
 	"github.com/cnibox/cnibox/roles"
 )
@@ -89,15 +90,7 @@ type Call struct {
 	NoSandbox  bool   // CNI_NETNS is empty
 }
 
-// Error is what a plugin answered in place of a result.
-type Error struct {
-	Code         uint
-	Msg, Details string
-}
-
-func (e *Error) Error() string { return fmt.Sprintf("code %d: %s %s", e.Code, e.Msg, e.Details) }
-
-// Do makes the call and returns what was printed, or an *Error.
+// Do makes the call and returns what was printed, or the error with its code.
 func (n *Node) Do(c Call) ([]byte, error) {
 	env := map[string]string{"CNI_COMMAND": c.Verb, "CNI_PATH": "/nonexistent", "CNI_ARGS": c.Args}
 	if c.Pod != nil {
@@ -122,11 +115,14 @@ func (n *Node) Do(c Call) ([]byte, error) {
 	if err != nil || status == 0 {
 		return stdout.Bytes(), err
 	}
-	answer := &Error{}
-	if err := json.Unmarshal(stdout.Bytes(), answer); err != nil {
+	var answer struct {
+		Code         uint
+		Msg, Details string
+	}
+	if err := json.Unmarshal(stdout.Bytes(), &answer); err != nil {
 		return nil, fmt.Errorf("%s %s: exit status %d, and on stdout %q: %w", c.Role, c.Verb, status, stdout.String(), err)
 	}
-	return nil, answer
+	return nil, errcode.Errorf(answer.Code, "%s", strings.TrimSpace(answer.Msg+" "+answer.Details))
 }
 
 // Must is Do for calls that must succeed.

@@ -1,0 +1,64 @@
+package roletest
+
+import (
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// This file holds tests that every role passes which makes an interface in the container.
+
+// WantNothingLeft makes three pods and takes them away: by DEL without a namespace, by DEL when the namespace is gone, and by GC. dir is
+// where host-local keeps the addresses; links may stay.
+func (n *Node) WantNothingLeft(role, conf, dir string, links ...string) {
+	n.t.Helper()
+	for _, p := range []string{"a", "b", "c"} {
+		n.Add(role, p, conf)
+	}
+	n.Must(Call{Verb: "DEL", Role: role, Pod: n.Pod("a"), Conf: conf, NoSandbox: true})
+	n.Pod("b").Remove()
+	n.Must(Call{Verb: "DEL", Role: role, Pod: n.Pod("b"), Conf: conf})
+	n.Must(Call{Verb: "GC", Role: role, Conf: withKeys(conf, `"cni.dev/valid-attachments": []`)})
+	n.Clean(links...)
+	if left := Reserved(n.t, dir); left != nil {
+		n.t.Errorf("addresses left: %v", left)
+	}
+}
+
+// WantChained makes a pod behind another plugin of its list: the role hands on what that one made, and its CHECK leaves it to the other's.
+func (n *Node) WantChained(role, conf string) {
+	n.t.Helper()
+	conf = withKeys(conf, `"prevResult": {"interfaces": [{"name": "net0", "sandbox": "/x"}],
+		"ips": [{"interface": 0, "address": "172.16.0.5/24"}], "routes": [{"dst": "192.168.0.0/16", "gw": "172.16.0.1"}]}`)
+	p := n.Add(role, "a", conf)
+	if len(p.Addrs) < 2 || p.Addrs[0].String() != "172.16.0.5" {
+		n.t.Fatalf("the result has the addresses %v", p.Addrs)
+	}
+	if err := n.Check(role, "a", conf); err != nil {
+		n.t.Errorf("CHECK: %v", err)
+	}
+	p.Run("ip", "addr", "flush", "dev", "eth0")
+	if err := n.Check(role, "a", conf); err == nil {
+		n.t.Error("CHECK passes without the role's own addresses")
+	}
+}
+
+// withKeys puts keys in front of those of a configuration.
+func withKeys(conf, keys string) string { return "{" + keys + ", " + strings.TrimPrefix(conf, "{") }
+
+// Reserved are the addresses that host-local has given out, in all networks that it keeps in the folder.
+func Reserved(t testing.TB, dataDir string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dataDir, "*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, f := range files {
+		if addr, err := netip.ParseAddr(filepath.Base(f)); err == nil {
+			out = append(out, addr.String())
+		}
+	}
+	return out
+}
