@@ -19,6 +19,7 @@ import (
 	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
+	"github.com/cnibox/cnibox/roles/roletest"
 )
 
 // call is a request for a pod's eth0. The ipam section is that of the given JSON, with the folder; the rest is its other keys.
@@ -334,28 +335,12 @@ func TestDelWithNonsense(t *testing.T) {
 // The README's examples work as they are, but for where the reservations are kept.
 func TestReadmeExamples(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := strings.Split(string(readme), "```json\n")[1:]
-	if len(blocks) != 3 {
-		t.Fatalf("%d examples", len(blocks))
-	}
 	want := []string{
 		"10.244.0.2/16 10.244.0.1", "10.1.0.10/24 10.1.0.1, fd00:1::1/64 fe80::1", "10.3.0.77/24 10.3.0.1",
 	}
-	for i, block := range blocks {
-		text, _, _ := strings.Cut(block, "```")
-		var conf map[string]any
-		if err := json.Unmarshal([]byte(text), &conf); err != nil {
-			t.Fatalf("example %d: %v", i, err)
-		}
-		ipam, _ := conf["ipam"].(map[string]any)
-		ipam["dataDir"] = t.TempDir()
-		data, _ := json.Marshal(conf)
+	for i, example := range roletest.ReadmeExamples(t, len(want)) {
 		r := call("", "pod", "")
-		r.Conf = data
+		r.Conf = []byte(roletest.WithDataDir(t, example, t.TempDir()))
 		if got := addrs(add(t, r)); got != want[i] {
 			t.Errorf("example %d: %s, want %s", i, got, want[i])
 		}

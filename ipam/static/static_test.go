@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"testing"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
+	"github.com/cnibox/cnibox/roles/roletest"
 )
 
 // call is a request for a pod's eth0. The ipam section is that of the given JSON; the rest is the configuration's other keys.
@@ -218,10 +218,6 @@ func TestCheckFindsDifferences(t *testing.T) {
 // The README's examples work as they are.
 func TestReadmeExamples(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	want := []struct {
 		addrs  string
 		routes int
@@ -230,14 +226,9 @@ func TestReadmeExamples(t *testing.T) {
 		{"10.10.0.5/24 via 10.10.0.254, fd00:10::5/64 via fe80::1", 3, "example.org"},
 		{"10.10.0.7/24, fd00:10::7/64", 1, ""},
 	}
-	blocks := strings.Split(string(readme), "```json\n")[1:]
-	if len(blocks) != len(want) {
-		t.Fatalf("%d examples", len(blocks))
-	}
-	for i, block := range blocks {
-		text, _, _ := strings.Cut(block, "```")
+	for i, example := range roletest.ReadmeExamples(t, len(want)) {
 		r := call("")
-		r.Conf = []byte(text)
+		r.Conf = []byte(example)
 		got, err := New().Add(context.Background(), r)
 		if err != nil {
 			t.Fatalf("example %d: %v", i, err)

@@ -222,6 +222,10 @@ func TestRouteOnTheLink(t *testing.T) {
 	}
 }
 
+func TestReadmeExamples(t *testing.T) {
+	newNode(t).WantReadmeExamples("bridge", 2)
+}
+
 func TestBehindAnotherPlugin(t *testing.T) {
 	newNode(t).WantChained("bridge", conf(t.TempDir(), `"isGateway": true`))
 }

@@ -1,12 +1,12 @@
 package portmap
 
 import (
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/roles"
+	"github.com/cnibox/cnibox/roles/roletest"
 )
 
 func mustLoad(t *testing.T, conf string) *conf {
@@ -139,18 +139,7 @@ func TestDuplicatesNameBoth(t *testing.T) {
 // The README's examples are configurations that the role takes.
 func TestReadmeExamples(t *testing.T) {
 	t.Parallel()
-	raw, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var blocks []string
-	for _, part := range strings.Split(string(raw), "```json\n")[1:] {
-		block, _, _ := strings.Cut(part, "```")
-		blocks = append(blocks, block)
-	}
-	if len(blocks) != 2 {
-		t.Fatalf("%d examples, want the network and what the runtime hands over", len(blocks))
-	}
+	blocks := roletest.ReadmeExamples(t, 2) // the network, and what the runtime hands over
 	network := strings.TrimSpace(blocks[0])
 	plugin := network[strings.Index(network, `{ "type": "portmap"`):]
 	plugin = plugin[:strings.Index(plugin, "\n")]

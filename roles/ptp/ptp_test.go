@@ -89,6 +89,10 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+func TestReadmeExamples(t *testing.T) {
+	newNode(t).WantReadmeExamples("ptp", 1)
+}
+
 func TestBehindAnotherPlugin(t *testing.T) {
 	newNode(t).WantChained("ptp", conf(t.TempDir(), `"ipMasq": true`))
 }

@@ -44,6 +44,19 @@ func (n *Node) WantChained(role, conf string) {
 	}
 }
 
+// WantReadmeExamples makes and checks a pod by each of the README's examples, of which there must be count.
+func (n *Node) WantReadmeExamples(role string, count int) {
+	n.t.Helper()
+	for _, example := range ReadmeExamples(n.t, count) {
+		conf := WithDataDir(n.t, example, n.t.TempDir())
+		n.Add(role, "a", conf)
+		if err := n.Check(role, "a", conf); err != nil {
+			n.t.Errorf("CHECK of %s: %v", example, err)
+		}
+		n.Del(role, "a", conf)
+	}
+}
+
 // withKeys puts keys in front of those of a configuration.
 func withKeys(conf, keys string) string { return "{" + keys + ", " + strings.TrimPrefix(conf, "{") }
 
