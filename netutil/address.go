@@ -208,18 +208,37 @@ func (a *applier) waitAddrs(ctx context.Context) error {
 				return err
 			}
 		}
+		wait := waitLinkLocal
 		if ad.Place == Sandbox {
-			if err := waitLocal(ctx, a.kernel.Sandbox, ad); err != nil {
-				return err
-			}
+			wait = waitLocal
+		}
+		if err := wait(ctx, a.kernel.at(ad.Place), l, ad); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// waitLinkLocal waits until the host's link has its link-local address, with which the host asks for a container's MAC address when it
+// forwards to it (RFC 4861, section 7.2.2): until then it forwards nothing. A link may have been told to have none, so it is not
+// waited for longer than a second.
+func waitLinkLocal(ctx context.Context, n *Namespace, l *rtnl.Link, ad *Addr) error {
+	what := "link-local address of " + ad.Link
+	err := waitFor(ctx, n, what, briefly, []uint{unix.RTNLGRP_IPV6_IFADDR}, func() (bool, error) {
+		list, err := listAddrs(n, l, ad.Prefix.Addr())
+		for _, have := range list {
+			if have.Prefix.Addr().IsLinkLocalUnicast() && have.Flags&unix.IFA_F_TENTATIVE == 0 {
+				return true, err
+			}
+		}
+		return false, err
+	})
+	return unlessLate(ctx, err)
+}
+
 // waitLocal waits until the namespace answers to an IPv6 address. The kernel adds it at once, but joins its multicast group and
 // makes it a local one in a queue of work that all namespaces share, and while many come and go that takes a second.
-func waitLocal(ctx context.Context, n *Namespace, ad *Addr) error {
+func waitLocal(ctx context.Context, n *Namespace, _ *rtnl.Link, ad *Addr) error {
 	groups := []uint{unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_IFADDR}
 	return waitFor(ctx, n, "address "+ad.Prefix.String(), waitLimit, groups, func() (bool, error) {
 		r, err := routeTo(n, ad.Prefix.Addr())

@@ -15,9 +15,9 @@ import (
 // carrier, a millisecond.
 const waitLimit = 10 * time.Second
 
-// bridgeLimit bounds the wait for a bridge's own carrier. A bridge that somebody made with a spanning tree takes half a minute (IEEE 802.1D,
-// forward delay), for which nobody wants ADD to wait or to fail.
-const bridgeLimit = time.Second
+// briefly is how long ADD waits for what may never come, and goes on without. A bridge that somebody made with a spanning tree, for one,
+// takes half a minute until it carries traffic (IEEE 802.1D, forward delay).
+const briefly = time.Second
 
 // waitFor returns once done says so. It asks again on every netlink event of the groups, and never sleeps in between.
 func waitFor(
@@ -75,17 +75,25 @@ func (a *applier) waitCarrier(ctx context.Context) error {
 		}
 		limit := waitLimit
 		if l.Kind == Bridge {
-			limit = bridgeLimit
+			limit = briefly
 		}
 		err := a.waitUp(ctx, l, limit)
-		if errcode.Of(err) == errcode.TryAgainLater && l.Kind == Bridge && ctx.Err() == nil {
-			continue
+		if l.Kind == Bridge {
+			err = unlessLate(ctx, err)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// unlessLate passes over that the time is up, unless the runtime has given up.
+func unlessLate(ctx context.Context, err error) error {
+	if err != nil && errcode.Of(err) == errcode.TryAgainLater && ctx.Err() == nil {
+		return nil
+	}
+	return err
 }
 
 func (a *applier) waitUp(ctx context.Context, l *Link, limit time.Duration) error {
