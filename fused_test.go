@@ -167,6 +167,28 @@ func (h *fusedHost) wantClean() {
 	}
 }
 
+// By its own name the executable is the plugin only for a runtime.
+func TestDispatch(t *testing.T) {
+	t.Parallel()
+	executable := builtExecutable(t)
+	for _, tt := range []struct{ env, args, want string }{
+		{"", "", "COMMANDS:"},
+		{"", "version", "cnibox "},
+		{"CNI_COMMAND=VERSION", "version", "CNI 0.1.0, "},
+		{"", "cnibox", "cnibox as the CNI plugin cnibox: to be called by"},
+		{"CNI_COMMAND=VERSION", "", `"supportedVersions"`},
+		{"CNI_COMMAND=VERSION", "cnibox", `"supportedVersions"`},
+		{"CNI_COMMAND=VERSION", "bridge", `"supportedVersions"`},
+		{"CNI_COMMAND=STATUS", "", `"code":4`},
+	} {
+		cmd := exec.Command(executable, strings.Fields(tt.args)...)
+		cmd.Env = []string{tt.env}
+		if out, _ := cmd.CombinedOutput(); !strings.Contains(string(out), tt.want) {
+			t.Errorf("%s cnibox %s: %s", tt.env, tt.args, out)
+		}
+	}
+}
+
 const chain = `{
 	"cniVersion": "%s", "name": "net", "plugins": [
 		{
@@ -239,6 +261,7 @@ func foreignPlugin(t *testing.T) (dir string) {
 	const text = `#!/bin/sh
 cd "${0%/*}"
 { env | grep ^CNI_ | sort; cat; echo; echo; } >>calls
+echo "$TRACEPARENT" >parent
 if [ -e "$CNI_COMMAND" ]; then
 	echo '{"code": 123, "msg": "it is broken"}'
 	exit 1

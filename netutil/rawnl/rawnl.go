@@ -17,9 +17,21 @@ import (
 
 // Socket is a netlink socket in one network namespace. Not safe for concurrent use.
 type Socket struct {
-	fd  int
-	seq uint32
-	buf []byte
+	fd   int
+	name string // of the protocol, for traces
+	seq  uint32
+	buf  []byte
+}
+
+// protocolName is what a protocol is called in a trace.
+func protocolName(protocol int) string {
+	switch protocol {
+	case unix.NETLINK_ROUTE:
+		return "route"
+	case unix.NETLINK_NETFILTER:
+		return "netfilter"
+	}
+	return ""
 }
 
 const (
@@ -37,7 +49,7 @@ func Open(protocol int) (*Socket, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	s := &Socket{fd: fd}
+	s := &Socket{fd: fd, name: protocolName(protocol)}
 	limit := unix.Timeval{Sec: patience}
 	err = errors.Join(
 		os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})),
@@ -92,7 +104,7 @@ type Answer struct {
 // Exchange sends the messages together and returns the answer to each. The error is the socket's: then what the kernel has done is not
 // known, and the socket is of no more use. unix.ENOBUFS says that it has done all, but that answers were lost.
 func (s *Socket) Exchange(messages ...Message) ([]Answer, error) {
-	defer trace.Start("netlink", "", "").Counted(len(messages)).End()
+	defer trace.Start("netlink", "", s.name).Counted(len(messages)).End()
 	first := s.seq + 1
 	var out []byte
 	for _, m := range messages {
