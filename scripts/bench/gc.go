@@ -17,12 +17,15 @@ func (b *bench) collect(ctx context.Context, name string) error {
 	}
 	stale := pick(b.quick, 100, 1000)
 	for range max(1, b.rounds/8) {
-		for operation, measure := range map[string]func(context.Context, *host) (sample, error){"GC": gcAll, "DEL of all": delAll} {
-			s, err := b.withStale(ctx, b.contenders[at], name, stale, measure)
+		for _, way := range []struct {
+			operation string
+			measure   func(context.Context, *host) (sample, error)
+		}{{"GC", gcAll}, {"DEL of all", delAll}} {
+			s, err := b.withStale(ctx, b.contenders[at], name, stale, way.measure)
 			if err != nil {
 				return err
 			}
-			b.report.add(key{name, stale, 1, operation, cnibox}, s)
+			b.report.add(key{name, stale, 1, way.operation, cnibox}, s)
 		}
 	}
 	return nil

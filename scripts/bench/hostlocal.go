@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cnibox/cnibox/netutil/nstest"
 	"github.com/cnibox/cnibox/scripts/private"
 )
@@ -47,7 +49,11 @@ func (p *pool) fill(enough int) error {
 			return err
 		}
 	}
-	return os.WriteFile(filepath.Join(p.dir, "last_reserved_ip.0"), []byte(p.last.String()), 0o600)
+	if err := os.WriteFile(filepath.Join(p.dir, "last_reserved_ip.0"), []byte(p.last.String()), 0o600); err != nil {
+		return err
+	}
+	unix.Sync() // or a plugin that syncs its own file pays for all of these
+	return nil
 }
 
 func (p *pool) call(ctx context.Context, verb, netns string) error {
