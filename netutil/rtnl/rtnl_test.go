@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -144,7 +145,14 @@ func TestAddressesAndRoutes(t *testing.T) {
 		if !slices.Contains(h.routes(a.Prefix.Addr()), r) {
 			t.Errorf("%+v is not among %+v", r, h.routes(a.Prefix.Addr()))
 		}
-		if to := ParseRoute(h.ask(GetRoute(a.Prefix.Addr()))[0]); to[0].Type != unix.RTN_LOCAL {
+		way := func() Route { return ParseRoute(h.ask(GetRoute(a.Prefix.Addr()))[0])[0] }
+		for range 500 { // the kernel makes an IPv6 address its own a little later
+			if way().Type == unix.RTN_LOCAL {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if to := way(); to.Type != unix.RTN_LOCAL {
 			t.Errorf("the way to %s is %+v", c.addr, to)
 		}
 		answers, err := h.sock.Exchange(NewAddr(a), NewRoute(r, true), DelAddr(a), DelAddr(a))
