@@ -16,7 +16,7 @@ import (
 func Apply(ctx context.Context, p *Plan, k Kernel, undo *Undo) (*Applied, error) {
 	a := &applier{plan: p, kernel: k, undo: undo, links: map[linkKey]*rtnl.Link{}}
 	steps := []func(context.Context) error{
-		a.makeLinks, a.writeSysctls, a.addShared, a.configure, a.addFilter, a.waitCarrier, a.waitAddrs,
+		a.makeLinks, a.writeSysctls, a.raise, a.addShared, a.configure, a.addFilter, a.waitCarrier, a.waitAddrs,
 	}
 	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
@@ -76,14 +76,10 @@ func errNoLink(place Place, name string) error {
 	return errcode.Errorf(errcode.Kernel, "%s interface %s: %w", place, name, unix.ENODEV)
 }
 
-// configure takes the sandbox's links up, after their sysctls, which the kernel reads at that moment, and gives all links the addresses
-// and routes that are the attachment's own: in each namespace together, in the order of the plan.
+// configure gives all links the addresses and routes that are the attachment's own: in each namespace together, in the order of the plan.
 func (a *applier) configure(context.Context) error {
 	for _, place := range []Place{Sandbox, Host} {
-		requests, err := a.raise(place)
-		if err != nil {
-			return err
-		}
+		var requests []request
 		for i := range a.plan.Addrs {
 			ad := &a.plan.Addrs[i]
 			if ad.Place != place || ad.Shared {

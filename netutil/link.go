@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -168,7 +169,7 @@ func (a *applier) creation(l *Link) (rawnl.Message, error) {
 			end.MAC = randomMAC()
 		}
 		end.MTU = 0 // see remember
-		return rtnl.NewBridge(end, l.VLANs, l.Up), nil
+		return rtnl.NewBridge(end, l.VLANs, a.upAtOnce(l)), nil
 	}
 	master, namespace := 0, 0
 	if l.Master != "" {
@@ -182,7 +183,7 @@ func (a *applier) creation(l *Link) (rawnl.Message, error) {
 		namespace = a.kernel.at(l.Peer.Place).FD()
 	}
 	peer := rtnl.End{Name: l.Peer.Name, MTU: l.Peer.MTU, MAC: l.Peer.MAC}
-	return rtnl.NewVeth(end, peer, namespace, master, l.Up && l.Place == Host), nil
+	return rtnl.NewVeth(end, peer, namespace, master, a.upAtOnce(l)), nil
 }
 
 // randomMAC is a locally administered unicast address (IEEE 802, clause 8.4).
@@ -251,7 +252,7 @@ func (a *applier) changes(l *Link, have *rtnl.Link) (out []rtnl.Change, err erro
 	if l.Port.Hairpin || l.Port.Isolated {
 		out = append(out, rtnl.Change{Hairpin: l.Port.Hairpin, Isolated: l.Port.Isolated})
 	}
-	if l.Up && l.Place == Host && !have.Up() {
+	if a.upAtOnce(l) && !have.Up() {
 		out = append(out, rtnl.Change{Up: true})
 	}
 	return out, nil
@@ -303,34 +304,56 @@ func setVLANs(n *Namespace, port *rtnl.Link, p Port) error {
 	return nil
 }
 
-// raise is the requests that take links up which could not be before: those of the sandbox.
-func (a *applier) raise(place Place) (out []request, err error) {
-	for i := range a.plan.Links {
-		for l := &a.plan.Links[i]; l != nil; l = l.Peer {
-			if !l.Up || l.Place != place || place == Host {
-				continue
+// upAtOnce tells whether a link goes up when it is made. In the sandbox, and where the plan has sysctls for it, that waits for those: the
+// kernel reads them at that moment.
+func (a *applier) upAtOnce(l *Link) bool {
+	return l.Up && l.Place == Host && !slices.ContainsFunc(a.plan.Sysctls, func(s Sysctl) bool {
+		return s.Place == l.Place && slices.Contains(s.Path, l.Name)
+	})
+}
+
+// raise takes the links up that have waited for sysctls: the host's first, so that a bridge is there when its port's other end comes up.
+func (a *applier) raise(context.Context) error {
+	for _, place := range []Place{Host, Sandbox} {
+		var requests []request
+		for i := range a.plan.Links {
+			for l := &a.plan.Links[i]; l != nil; l = l.Peer {
+				if !l.Up || l.Place != place || a.upAtOnce(l) {
+					continue
+				}
+				link, err := a.link(l.Place, l.Name)
+				if err != nil {
+					return err
+				}
+				if l.Kind == Existing && l == &a.plan.Links[i] && !link.Up() { // a peer has no kind of its own
+					a.undo.Push("interface "+l.Name+" up", func() error { return SetDown(a.kernel.at(l.Place), l.Name) })
+				}
+				requests = append(requests, a.changing(l, link, rtnl.Change{Up: true}))
 			}
-			link, err := a.link(l.Place, l.Name)
-			if err != nil {
-				return nil, err
-			}
-			if l.Kind == Existing && l == &a.plan.Links[i] && !link.Up() { // a peer has no kind of its own
-				a.undo.Push("interface "+l.Name+" up", func() error { return SetDown(a.kernel.at(l.Place), l.Name) })
-			}
-			out = append(out, a.changing(l, link, rtnl.Change{Up: true}))
+		}
+		if len(requests) == 0 {
+			continue
+		}
+		if _, err := a.kernel.at(place).do(requests...); err != nil {
+			return err
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // DeleteLink removes a link, and with it what hangs on it: the peer, addresses, routes. It succeeds, and tells so, if there is none.
 func DeleteLink(n *Namespace, name string) (found bool, err error) {
-	l, err := n.findLink(name)
-	if l == nil || err != nil {
+	answers, err := n.ask(rtnl.DelLink(name))
+	if err != nil {
 		return false, err
 	}
-	_, err = n.do(request{Message: rtnl.DelLink(l.Index), what: "delete interface " + name, harmless: unix.ENODEV})
-	return true, err
+	switch err := answers[0].Err; {
+	case errors.Is(err, unix.ENODEV):
+		return false, nil
+	case err != nil:
+		return true, errcode.Errorf(errcode.Kernel, "delete interface %s: %w", name, err)
+	}
+	return true, nil
 }
 
 // deleteUnused removes a shared link if nobody has begun to use it since it was made.

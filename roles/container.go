@@ -156,11 +156,11 @@ func PlanIPv6(place netutil.Place, link string, ips []IP, dad bool) []netutil.Sy
 	conf := func(key, value string) netutil.Sysctl {
 		return netutil.Sysctl{Place: place, Path: []string{"net", "ipv6", "conf", link, key}, Value: value}
 	}
-	out := []netutil.Sysctl{conf("disable_ipv6", "0")}
-	if !dad {
+	var out []netutil.Sysctl
+	if !dad { // before the kernel gives the interface a first address
 		out = append(out, conf("accept_dad", "0"))
 	}
-	return out
+	return append(out, conf("disable_ipv6", "0"))
 }
 
 // PlanForwarding are the sysctls that let the host route for the families of the addresses.

@@ -240,7 +240,7 @@ func TestPlansBySysctl(t *testing.T) {
 	paths := func(list ...string) string { return strings.Join(list, " ") }
 	for _, c := range []struct{ got, want string }{
 		{sysctls(PlanIPv6(netutil.Sandbox, "eth0", v4, false)), ""},
-		{sysctls(PlanIPv6(netutil.Sandbox, "a.b", v6, false)), paths("net/ipv6/conf/a.b/disable_ipv6=0", "net/ipv6/conf/a.b/accept_dad=0")},
+		{sysctls(PlanIPv6(netutil.Sandbox, "a.b", v6, false)), paths("net/ipv6/conf/a.b/accept_dad=0", "net/ipv6/conf/a.b/disable_ipv6=0")},
 		{sysctls(PlanIPv6(netutil.Sandbox, "eth0", v6, true)), "net/ipv6/conf/eth0/disable_ipv6=0"},
 		{sysctls(PlanForwarding(nil)), ""},
 		{sysctls(PlanForwarding(v4)), "net/ipv4/ip_forward=1"},

@@ -9,10 +9,13 @@ import (
 	"github.com/cnibox/cnibox/netutil/owner"
 )
 
-// Detach is the DEL of a role that attaches a container by a link with a host side: the link first, so that no packet of the
-// container is left when its address is given back, which comes last. It goes on after errors and joins them.
+// Detach is the DEL of a role that attaches a container by a link with a host side. The address is given back last, when no packet of the
+// container is left. It goes on after errors and joins them.
+//
+// The packet filter comes before the link, although the container can still send for the moment between the two: the kernel then waits
+// once, and not twice, until no packet looks at what is gone, which is most of the time that DEL takes.
 func Detach(ctx context.Context, r *Request, features ...nft.Feature) error {
-	errs := []error{deleteLink(r), netutil.NFT(r.Host).Delete(r.Owner, features...)}
+	errs := []error{netutil.NFT(r.Host).Delete(r.Owner, features...), deleteLink(r)}
 	// While the container may still send, its address must not go to another.
 	if err := errors.Join(errs...); err != nil || r.IPAM == nil {
 		return err

@@ -14,7 +14,8 @@ type chain struct {
 	name  string
 	hook  *hook // nil: only reached from other chains
 	rules []commented
-	jumps int // to it, from other static chains
+	jumps int  // to it, from other static chains
+	grows bool // rules of subnets come behind its own
 }
 
 // hook is where packets enter a base chain.
@@ -117,11 +118,33 @@ func (c *conn) uses(t *table, names ...string) ([]int, error) {
 	return out, nil
 }
 
-// rules counts the rules of a chain.
-func (c *conn) rules(t *table, name string) (int, error) {
+// standing is a rule that stands in the kernel.
+type standing struct {
+	handle  uint64
+	comment string
+}
+
+// rules lists the rules of a chain.
+func (c *conn) rules(t *table, name string) (out []standing, err error) {
 	var a rawnl.Attrs
 	a.Text(unix.NFTA_RULE_TABLE, tableName)
 	a.Text(unix.NFTA_RULE_CHAIN, name)
 	bodies, err := c.dump(unix.NFT_MSG_GETRULE, t.family, a)
-	return len(bodies), kernelError(err, "list the rules of chain %s in %s", name, t)
+	for _, b := range bodies {
+		r := standing{comment: readComment(rawnl.Find(attributes(b), unix.NFTA_RULE_USERDATA))}
+		if h := rawnl.Find(attributes(b), unix.NFTA_RULE_HANDLE); len(h) == 8 {
+			r.handle = binary.BigEndian.Uint64(h)
+		}
+		out = append(out, r)
+	}
+	return out, kernelError(err, "list the rules of chain %s in %s", name, t)
+}
+
+// removeRule removes one rule of the chain.
+func (ch *chain) removeRule(b *batch, t *table, r standing) {
+	var a rawnl.Attrs
+	a.Text(unix.NFTA_RULE_TABLE, tableName)
+	a.Text(unix.NFTA_RULE_CHAIN, ch.name)
+	a.Bytes(unix.NFTA_RULE_HANDLE, binary.BigEndian.AppendUint64(nil, r.handle))
+	b.put(unix.NFT_MSG_DELRULE, 0, t, a)
 }

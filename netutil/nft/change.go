@@ -14,7 +14,8 @@ import (
 // change is one atomic batch.
 type change struct {
 	add, del []*element
-	chains   []wantedChain // made unless they stand
+	chains   []wantedChain // of conditions, which nobody else has
+	rules    []*subnetRule // made unless they stand
 }
 
 // chunk is how many elements go into one message: of more than 64 KiB in one the kernel would see only the first.
@@ -27,29 +28,33 @@ func (c *conn) commit(ch *change) error {
 	}
 	defer trace.Start("nft change", "", "").Counted(len(ch.add) + len(ch.del)).End()
 	b := &batch{}
-	lost, err := c.lostChains(ch)
-	if err != nil {
-		return err
-	}
 	for _, w := range ch.chains {
-		uses, err := c.uses(w.table, w.name)
-		if err != nil {
-			return err
-		}
-		if uses[0] >= 0 {
-			continue
-		}
 		w.add(b, w.table)
 		if err := w.addRules(b, w.table); err != nil {
 			return err
 		}
 	}
+	for _, r := range ch.rules {
+		if stands, err := c.stands(r); err != nil {
+			return err
+		} else if stands {
+			continue
+		}
+		if err := r.add(b); err != nil {
+			return err
+		}
+	}
 	b.elements(unix.NFT_MSG_DELSETELEM, 0, ch.del)
 	b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, ch.add)
-	for _, l := range lost {
-		l.remove(b, l.table)
+	for _, e := range ch.del {
+		if e.chain != "" { // of conditions, which nobody else has
+			(&chain{name: e.chain}).remove(b, e.set.table)
+		}
 	}
-	err = c.run(b)
+	if err := c.dropSubnets(b, ch.del, ch.add); err != nil {
+		return err
+	}
+	err := c.run(b)
 	if errors.Is(err, unix.ENOBUFS) { // answers were lost; what they would have said can be seen
 		return c.committed(ch)
 	}
@@ -102,40 +107,4 @@ func (c *conn) committed(ch *change) error {
 		}
 	}
 	return nil
-}
-
-// lostChains are those to which nothing leads once the change is made.
-func (c *conn) lostChains(ch *change) (lost []wantedChain, err error) {
-	leads := func(list []*element, t *table, name string) (n int) {
-		for _, e := range list {
-			if e.set.table == t && e.chain == name {
-				n++
-			}
-		}
-		return n
-	}
-	for _, e := range ch.del {
-		t := e.set.table
-		seen := slices.ContainsFunc(lost, func(l wantedChain) bool { return l.table == t && l.name == e.chain })
-		if e.chain == "" || e.chain == chainMappedAll || seen || leads(ch.add, t, e.chain) > 0 {
-			continue
-		}
-		uses, err := c.uses(t, e.chain)
-		if err != nil {
-			return nil, err
-		}
-		left := uses[0] - leads(ch.del, t, e.chain)
-		const mostRules = 64 // of a chain of ours; if there is more, elements lead there
-		if uses[0] < 0 || left > mostRules {
-			continue
-		}
-		rules, err := c.rules(t, e.chain)
-		if err != nil {
-			return nil, err
-		}
-		if left == rules {
-			lost = append(lost, wantedChain{t, chain{name: e.chain}})
-		}
-	}
-	return lost, nil
 }

@@ -14,7 +14,8 @@ import (
 // nftables library's (rule.go); its connection would send the look-ups one by one, and has none of a single element.
 type conn struct {
 	*rawnl.Socket
-	open func() (*rawnl.Socket, error)
+	second *rawnl.Socket // see emptyWithout
+	open   func() (*rawnl.Socket, error)
 }
 
 func dial(open func() (*rawnl.Socket, error)) (*conn, error) {
@@ -22,7 +23,19 @@ func dial(open func() (*rawnl.Socket, error)) (*conn, error) {
 	if err != nil {
 		return nil, kernelError(err, "open it")
 	}
-	return &conn{s, open}, nil
+	return &conn{Socket: s, open: open}, nil
+}
+
+// Close gives the sockets back. After a batch that removes something, the kernel may take 20 ms for it: it waits until no packet looks at
+// what is gone.
+func (c *conn) Close() {
+	c.closeSecond()
+	c.Socket.Close()
+}
+
+func (c *conn) closeSecond() {
+	c.second.Close()
+	c.second = nil
 }
 
 // message is a request of the subsystem, which has a header of four bytes behind netlink's.

@@ -2,7 +2,6 @@ package nft
 
 import (
 	"bytes"
-	"encoding/binary"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,8 +15,7 @@ type element struct {
 	set     *set
 	key     []byte
 	value   []byte // of a map
-	chain   string // of a verdict map
-	jump    bool   // come back from the chain; else it is the end
+	chain   string // of a verdict map: jump there
 	comment string
 }
 
@@ -58,10 +56,7 @@ func (e *element) encode(a *rawnl.Attrs) {
 }
 
 func (e *element) encodeVerdict(a *rawnl.Attrs) {
-	code := int32(unix.NFT_GOTO)
-	if e.jump {
-		code = unix.NFT_JUMP
-	}
+	code := int32(unix.NFT_JUMP)
 	a.Uint32BE(unix.NFTA_VERDICT_CODE, uint32(code))
 	a.Text(unix.NFTA_VERDICT_CHAIN, e.chain)
 }
@@ -102,9 +97,6 @@ func (s *set) decode(attrs []byte) *element {
 			e.value = rawnl.Find(value, unix.NFTA_DATA_VALUE)
 			verdict := rawnl.Find(value, unix.NFTA_DATA_VERDICT)
 			e.chain = rawnl.String(rawnl.Find(verdict, unix.NFTA_VERDICT_CHAIN))
-			if code := rawnl.Find(verdict, unix.NFTA_VERDICT_CODE); len(code) == 4 {
-				e.jump = int32(binary.BigEndian.Uint32(code)) == unix.NFT_JUMP
-			}
 		case unix.NFTA_SET_ELEM_USERDATA:
 			e.comment = readComment(value)
 		}

@@ -89,6 +89,7 @@ type wanted struct {
 	entries  []Entry
 	elements []wantedElement
 	chains   []wantedChain
+	rules    []*subnetRule
 }
 
 type wantedElement struct {
@@ -122,20 +123,20 @@ func (w *wanted) element(f Feature, set string, e element) *wantedElement {
 	return &w.elements[len(w.elements)-1]
 }
 
-// chain is wanted once, however many elements lead there. It returns the name.
-func (w *wanted) chain(t *table, ch chain) string {
-	for _, have := range w.chains {
-		if have.table == t && have.name == ch.name {
-			return ch.name
+// rule is wanted once, however many pods of the subnet there are.
+func (w *wanted) rule(r *subnetRule) *subnetRule {
+	for _, have := range w.rules {
+		if have.chain == r.chain && have.subnet == r.subnet {
+			return have
 		}
 	}
-	w.chains = append(w.chains, wantedChain{t, ch})
-	return ch.name
+	w.rules = append(w.rules, r)
+	return r
 }
 
 func (e MasqueradeEntry) want(w *wanted) error {
-	to := w.chain(w.inet, masqueradeChain(e.Subnet))
-	w.element(Masquerade, of(setMasquerade, familyOf(e.Addr)), element{key: e.Addr.AsSlice(), chain: to})
+	r := w.rule(w.leaving(e.Subnet.Masked()))
+	w.element(Masquerade, r.members.name, element{key: e.Addr.AsSlice()}).set = r.members
 	return nil
 }
 
@@ -155,8 +156,8 @@ func (e PortEntry) want(w *wanted) error {
 		if err != nil {
 			return err
 		}
-		e := element{key: key, chain: w.chain(w.inet, ch), jump: true}
-		w.element(PortMap, conditional, e).rival = w.inet.set(plain)
+		w.chains = append(w.chains, wantedChain{w.inet, ch})
+		w.element(PortMap, conditional, element{key: key, chain: ch.name}).rival = w.inet.set(plain)
 	}
 	e.wantMapped(w, pack(packPort(e.Port), packPort(e.HostPort), e.Addr.AsSlice(), packProtocol(e.Protocol)))
 	return nil
@@ -164,22 +165,31 @@ func (e PortEntry) want(w *wanted) error {
 
 // wantMapped has the sources of the mapping's connections looked at, if there is a SourceNATEntry for its address.
 func (e PortEntry) wantMapped(w *wanted, key []byte) {
-	set := of(setMapped, familyOf(e.Addr))
-	for _, have := range w.elements {
-		if have.set.is(w.inet, set) && string(have.key) == string(key) {
-			return // mappings of several host addresses lead to one port of the pod
-		}
-	}
+	f := familyOf(e.Addr)
 	for _, other := range w.entries {
-		if s, ok := other.(SourceNATEntry); ok && s.Addr == e.Addr {
-			to := chainMappedAll
-			if !s.All {
-				to = w.chain(w.inet, mappedChain(s.Subnet))
-			}
-			w.element(PortMap, set, element{key: key, chain: to, jump: true})
-			return
+		s, ok := other.(SourceNATEntry)
+		if !ok || s.Addr != e.Addr {
+			continue
+		}
+		name := of(setMappedAll, f)
+		if !s.All {
+			name = of(setMapped, f)
+			w.rule(w.neighbours(s.Subnet.Masked()))
+		}
+		if !w.has(w.inet.set(name), key) { // mappings of several host addresses lead to one port of the pod
+			w.element(PortMap, name, element{key: key})
+		}
+		return
+	}
+}
+
+func (w *wanted) has(s *set, key []byte) bool {
+	for _, have := range w.elements {
+		if have.set.same(s) && string(have.key) == string(key) {
+			return true
 		}
 	}
+	return false
 }
 
 func (SourceNATEntry) want(*wanted) error { return nil } // PortEntry.wantMapped has seen to it

@@ -61,22 +61,28 @@ func (t *table) read(e *element) *record {
 // link is the name of the owner's link.
 func (r *record) link() string { return ifname.format(r.element.key[:ifname.size()]) }
 
-// journal is the records of links for one feature.
-func (c *conn) journal(t *table, f Feature, links ...string) (out []*record, err error) {
-	const guess = 8 // most attachments have fewer
+// holding is where an attachment's records of a feature are.
+type holding struct {
+	table   *table
+	feature Feature
+	link    string
+}
+
+// journal is the records of the holdings. All are asked for together: most have one or two, if any.
+func (c *conn) journal(holdings ...holding) (out []*record, err error) {
 	type ask struct {
-		link string
+		holding
 		from int
 	}
 	var asks []ask
-	for _, link := range links {
-		asks = append(asks, ask{link, 0})
+	for _, h := range holdings {
+		asks = append(asks, ask{h, 0})
 	}
-	for n := guess; len(asks) > 0; n = atOnce {
+	for n := 2; len(asks) > 0; n = atOnce {
 		var keys []*element
 		for _, a := range asks {
 			for i := range n {
-				keys = append(keys, &element{set: t.set(setJournal), key: journalKey(a.link, f, a.from+i)})
+				keys = append(keys, &element{set: a.table.set(setJournal), key: journalKey(a.link, a.feature, a.from+i)})
 			}
 		}
 		found, err := c.find(keys...)
@@ -85,12 +91,13 @@ func (c *conn) journal(t *table, f Feature, links ...string) (out []*record, err
 		}
 		var more []ask
 		for i, e := range found {
+			a := asks[i/n]
 			if e == nil {
 				continue
 			}
-			out = append(out, t.read(e))
-			if a := asks[i/n]; i%n == n-1 {
-				more = append(more, ask{a.link, a.from + n})
+			out = append(out, a.table.read(e))
+			if i%n == n-1 {
+				more = append(more, ask{a.holding, a.from + n})
 			}
 		}
 		asks = more

@@ -34,13 +34,14 @@ func (t *table) String() string {
 	return "inet " + tableName
 }
 
+// set is the set of a name: one of the layout, or one of a subnet; nil if there is none.
 func (t *table) set(name string) *set {
 	for _, s := range t.sets {
 		if s.name == name {
 			return s
 		}
 	}
-	return nil
+	return t.subnetSet(name)
 }
 
 // layout is all tables.
@@ -58,24 +59,25 @@ func (l *layout) table(f Feature) *table {
 
 // Names of sets. Those of the inet table have the family behind them.
 const (
-	setMasquerade = "masquerade" // address of a pod -> the chain of its subnet
-	setPorts      = "ports"      // protocol and port -> address and port of a pod
-	setPortsAt    = "ports_at"   // the same with the host's address in front
-	setPortsIf    = "ports_if"   // port mappings with conditions -> a chain that has them
-	setPortsAtIf  = "ports_at_if"
-	setMapped     = "mapped" // port of a pod, port of the host, address, protocol -> the chain that decides about the source
-	setMACs       = "macs"   // bridge port and MAC address that it may send with
-	setChecked    = "checked"
-	setJournal    = "journal" // link and feature -> what the attachment holds, see journal.go
+	setPorts     = "ports"    // protocol and port -> address and port of a pod
+	setPortsAt   = "ports_at" // the same with the host's address in front
+	setPortsIf   = "ports_if" // port mappings with conditions -> a chain that has them
+	setPortsAtIf = "ports_at_if"
+	setMapped    = "mapped"   // mapped connections: port of the pod, port of the host, address, protocol
+	setMappedAll = "masq_all" // those of them that carry the host's address, whoever they are from
+	setMACs      = "macs"     // bridge port and MAC address that it may send with
+	setChecked   = "checked"
+	setJournal   = "journal" // link and feature -> what the attachment holds, see journal.go
 )
 
 func of(name string, f family) string { return name + "_" + f.name }
 
 // Names of static chains that others jump to.
 const (
-	chainPorts     = "ports"
-	chainMapped    = "mapped"
-	chainMappedAll = "mapped-all"
+	chainPorts      = "ports"
+	chainMapped     = "mapped"
+	chainNeighbours = "neighbours" // a rule for each subnet that has mapped ports
+	chainLeaving    = "leaving"    // a rule for each subnet that is masqueraded
 )
 
 func inetTable() *table {
@@ -83,12 +85,12 @@ func inetTable() *table {
 	add := func(s *set) { s.table, t.sets = t, append(t.sets, s) }
 	for _, f := range families() {
 		target := []field{f.addr, port}
-		add(&set{name: of(setMasquerade, f), key: []field{f.addr}, verdicts: true})
 		add(&set{name: of(setPorts, f), key: []field{protocol, port}, value: target})
 		add(&set{name: of(setPortsAt, f), key: []field{f.addr, protocol, port}, value: target})
 		add(&set{name: of(setPortsIf, f), key: []field{protocol, port}, verdicts: true})
 		add(&set{name: of(setPortsAtIf, f), key: []field{f.addr, protocol, port}, verdicts: true})
-		add(&set{name: of(setMapped, f), key: []field{port, port, f.addr, protocol}, verdicts: true})
+		add(&set{name: of(setMapped, f), key: []field{port, port, f.addr, protocol}})
+		add(&set{name: of(setMappedAll, f), key: []field{port, port, f.addr, protocol}})
 	}
 	add(&set{name: setJournal, key: []field{ifname, mark}})
 	t.chains = inetChains()
@@ -97,11 +99,9 @@ func inetTable() *table {
 
 func inetChains() []chain {
 	var ports, mapped, outsiders []commented
-	sources := []commented{{"", join(redirected(), jump(chainMapped))}}
 	for _, f := range families() {
 		ports = append(ports, portRules(f)...)
 		mapped = append(mapped, mappedRules(f)...)
-		sources = append(sources, commented{"", join(f.is(), vmap(of(setMasquerade, f), f.address(f.source)))})
 	}
 	// Port mappings of 127.0.0.1 need route_localnet, with which the kernel no longer refuses such packets from outside by itself.
 	v4 := families()[0]
@@ -119,10 +119,17 @@ func inetChains() []chain {
 			name: "output", hook: &hook{"nat", unix.NF_INET_LOCAL_OUT, priorityDestNAT},
 			rules: []commented{{"", join(toThisHost(), jump(chainPorts))}},
 		},
-		{name: "postrouting", hook: &hook{"nat", unix.NF_INET_POST_ROUTING, prioritySourceNAT}, rules: sources},
+		{
+			name: "postrouting", hook: &hook{"nat", unix.NF_INET_POST_ROUTING, prioritySourceNAT},
+			rules: []commented{{"", join(redirected(), jump(chainMapped))}, {"", jump(chainLeaving)}},
+		},
 		{name: chainPorts, jumps: 2, rules: ports},
 		{name: chainMapped, jumps: 1, rules: mapped},
-		{name: chainMappedAll, rules: []commented{{"masqAll", masquerade()}}},
+		{
+			name: chainNeighbours, jumps: len(mapped) / 2, grows: true,
+			rules: []commented{{"", join(v4.is(), v4.within(expr.CmpOpEq, v4.source, v4.loopback), masquerade())}},
+		},
+		{name: chainLeaving, jumps: 1, grows: true},
 	}
 }
 
@@ -149,8 +156,11 @@ func portRules(f family) []commented {
 // where it has learnt the protocol before.
 func mappedRules(f family) (rules []commented) {
 	for _, p := range []uint8{unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP} {
-		look := vmap(of(setMapped, f), destPort(), originalPort(), f.address(f.dest), l4proto())
-		rules = append(rules, commented{"", join(f.is(), l4protoIs(p), look)})
+		key := []load{destPort(), originalPort(), f.address(f.dest), l4proto()}
+		rules = append(rules,
+			commented{"", join(f.is(), l4protoIs(p), in(of(setMapped, f), key...), jump(chainNeighbours))},
+			commented{"", join(f.is(), l4protoIs(p), in(of(setMappedAll, f), key...), masquerade())},
+		)
 	}
 	return rules
 }
@@ -211,7 +221,7 @@ func (c *conn) whole(t *table) (bool, error) {
 	for i := range t.chains {
 		ch := &t.chains[i]
 		have, want := uses[i+1], len(ch.rules)+ch.jumps
-		if have < want || have > want && ch.name != chainMappedAll { // elements lead there
+		if have < want || have > want && !ch.grows {
 			return false, nil
 		}
 	}

@@ -7,6 +7,7 @@ package nft
 
 import (
 	"errors"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -78,7 +79,7 @@ func (t *Tables) Add(o owner.Owner, entries []Entry) error {
 		if err != nil {
 			return err
 		}
-		ch := &change{chains: w.chains}
+		ch := &change{chains: w.chains, rules: w.rules}
 		for _, f := range Features(entries) {
 			if err := c.addFeature(w, f, ch); err != nil {
 				return err
@@ -161,17 +162,29 @@ func (t *Tables) Verify(o owner.Owner, entries []Entry) error {
 		if err := c.verify(w.elements); err != nil {
 			return err
 		}
-		for _, ch := range w.chains {
-			rules, err := c.rules(ch.table, ch.name)
-			if err != nil {
-				return err
-			}
-			if rules != len(ch.rules) {
-				return errcode.Errorf(errcode.Differs, "packet filter: chain %s in %s has %d rules, not %d", ch.name, ch.table, rules, len(ch.rules))
-			}
-		}
-		return nil
+		return c.verifyRules(w)
 	})
+}
+
+// verifyRules compares the rules that are the attachment's own, or of its subnets.
+func (c *conn) verifyRules(w *wanted) error {
+	for _, ch := range w.chains {
+		rules, err := c.rules(ch.table, ch.name)
+		if err != nil {
+			return err
+		}
+		if len(rules) != len(ch.rules) {
+			return errcode.Errorf(errcode.Differs, "packet filter: chain %s in %s has %d rules, not %d", ch.name, ch.table, len(rules), len(ch.rules))
+		}
+	}
+	for _, r := range w.rules {
+		if stands, err := c.stands(r); err != nil {
+			return err
+		} else if !stands {
+			return errcode.Errorf(errcode.Differs, "packet filter: chain %s in %s has no rule for %s", r.chain, r.table, r.subnet)
+		}
+	}
+	return nil
 }
 
 func (c *conn) verify(elements []wantedElement) error {
@@ -200,7 +213,7 @@ func (c *conn) verify(elements []wantedElement) error {
 func (t *Tables) Ports(o owner.Owner) (out []PortEntry, err error) {
 	err = t.locked(func(c *conn) error {
 		out = nil
-		records, err := c.journal(t.inet, PortMap, o.LinkName())
+		records, err := c.journal(holding{t.inet, PortMap, o.LinkName()})
 		if err != nil {
 			return err
 		}
@@ -229,19 +242,17 @@ func (t *Tables) Delete(o owner.Owner, features ...Feature) error {
 		return nil
 	}
 	return unlessMissing(t.locked(func(c *conn) error {
-		ch := &change{}
-		for _, f := range features {
-			if err := c.remove(t.table(f), f, ch, o.LinkName()); err != nil {
-				return err
-			}
+		holdings := make([]holding, len(features))
+		for i, f := range features {
+			holdings[i] = holding{t.table(f), f, o.LinkName()}
 		}
-		return c.commit(ch)
+		return c.remove(holdings...)
 	}))
 }
 
-// remove adds to the change what the links' attachments hold of a feature.
-func (c *conn) remove(t *table, f Feature, ch *change, links ...string) error {
-	records, err := c.journal(t, f, links...)
+// remove removes, in one batch, what the holdings are.
+func (c *conn) remove(holdings ...holding) error {
+	records, err := c.journal(holdings...)
 	if err != nil {
 		return err
 	}
@@ -249,11 +260,11 @@ func (c *conn) remove(t *table, f Feature, ch *change, links ...string) error {
 	if err != nil {
 		return err
 	}
-	ch.del = append(ch.del, held...)
+	ch := &change{del: held}
 	for _, r := range records {
 		ch.del = append(ch.del, r.element)
 	}
-	return nil
+	return c.commit(ch)
 }
 
 // GC removes what attachments of the network hold of a feature, but for those that are valid: valid is asked by the name of an
@@ -266,24 +277,17 @@ func (t *Tables) GC(network string, f Feature, valid func(linkName string) bool)
 		if err != nil {
 			return err
 		}
-		var stale []string
+		var stale []holding
 		for _, e := range all {
 			r := table.read(e)
 			first := string(e.key) == string(journalKey(r.link(), f, 0))
 			if first && owner.InNetwork(r.owner, network) && !valid(r.link()) {
-				stale = append(stale, r.link())
+				stale = append(stale, holding{table, f, r.link()})
 			}
 		}
 		var errs []error
-		for len(stale) > 0 {
-			now := stale[:min(len(stale), inBatch)]
-			stale = stale[len(now):]
-			ch := &change{}
-			if err := c.remove(table, f, ch, now...); err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			errs = append(errs, c.commit(ch))
+		for some := range slices.Chunk(stale, inBatch) {
+			errs = append(errs, c.remove(some...))
 		}
 		return errors.Join(errs...)
 	}))

@@ -18,8 +18,6 @@ type set struct {
 	verdicts bool
 }
 
-func (s *set) is(table *table, name string) bool { return s.table == table && s.name == name }
-
 // size is that of a key or a value of those fields in bytes. One field alone is not padded.
 func size(fields []field) (n int) {
 	if len(fields) == 1 {
@@ -71,4 +69,12 @@ func (s *set) byteOrder() []byte {
 		order = native
 	}
 	return append([]byte{setByteOrder, 4}, binary.NativeEndian.AppendUint32(nil, order)...)
+}
+
+// remove takes the set away. No rule must look into it.
+func (s *set) remove(b *batch) {
+	var a rawnl.Attrs
+	a.Text(unix.NFTA_SET_TABLE, tableName)
+	a.Text(unix.NFTA_SET_NAME, s.name)
+	b.put(unix.NFT_MSG_DELSET, 0, s.table, a)
 }

@@ -132,6 +132,30 @@ func (s *Socket) Exchange(messages ...Message) ([]Answer, error) {
 	return answers, nil
 }
 
+// Browse sends one message and shows the answer's bodies to look, until that has seen enough. The socket is of no more use unless the
+// answer is complete: the rest of it, however long, has not been read.
+func (s *Socket) Browse(m Message, look func(body []byte) (more bool)) (answer Answer, complete bool, err error) {
+	s.seq++
+	if err := s.send(m.encode(nil, s.seq)); err != nil {
+		return answer, false, err
+	}
+	for {
+		answers := make([]Answer, 1)
+		closed, err := s.receive(answers, s.seq)
+		if err != nil {
+			return answers[0], false, err
+		}
+		for _, body := range answers[0].Bodies {
+			if !look(body) {
+				return answers[0], false, nil
+			}
+		}
+		if closed > 0 {
+			return answers[0], true, nil
+		}
+	}
+}
+
 func (m *Message) encode(out []byte, seq uint32) []byte {
 	flags := m.Flags | unix.NLM_F_REQUEST
 	if !m.Silent && m.Flags&unix.NLM_F_DUMP != unix.NLM_F_DUMP { // a dump says itself that it is done

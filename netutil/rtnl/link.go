@@ -264,9 +264,11 @@ func (c Change) flags() (flags, mask uint32) {
 	return flags, mask
 }
 
-// DelLink removes a link, and with it its peer, its addresses and its routes.
-func DelLink(index int) rawnl.Message {
-	return rawnl.Message{Type: unix.RTM_DELLINK, Body: body(index, 0, 0, nil)}
+// DelLink removes the link of a name, and with it its peer, its addresses and its routes. The kernel answers unix.ENODEV if there is none.
+func DelLink(name string) rawnl.Message {
+	var a rawnl.Attrs
+	a.Text(unix.IFLA_IFNAME, name)
+	return rawnl.Message{Type: unix.RTM_DELLINK, Body: body(0, 0, 0, a)}
 }
 
 // DelGroup removes all links of a group at once, which takes little longer than to remove one.

@@ -95,7 +95,7 @@ func TestLinks(t *testing.T) {
 	if h.link("two").Up() {
 		t.Error("still up")
 	}
-	h.ask(DelLink(one.Index))
+	h.ask(DelLink("one"))
 	answers, err := h.sock.Exchange(GetLink("two"), GetLinkByIndex(one.Index))
 	if err != nil || !errors.Is(answers[0].Err, unix.ENODEV) || !errors.Is(answers[1].Err, unix.ENODEV) {
 		t.Errorf("the pair is still there: %+v, %v", answers, err)

@@ -69,7 +69,7 @@ func TestCheck(t *testing.T) {
 		"pod's route":   {pod: "ip route del 10.1.0.0/16", words: "10.1.0.0/16"},
 		"default route": {pod: "ip -6 route del default", words: "::/0"},
 		"address":       {pod: "ip addr del fd00:1::2/64 dev eth0", words: "fd00:1::2/64"},
-		"masquerade":    {host: "nft delete element inet cnibox masquerade_ipv6 { fd00:1::2 }", words: "masquerade_ipv6"},
+		"masquerade":    {host: "nft delete element inet cnibox masquerade-fd00_1__/64 { fd00:1::2 }", words: "masquerade-fd00_1__/64"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t)
