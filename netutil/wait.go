@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/trace"
 )
 
 // waitLimit bounds each wait for the kernel. Duplicate address detection takes 1 to 2 s by default (RFC 4862, section 5.4.2); a
@@ -27,6 +28,7 @@ func waitFor(
 	if ok, err := done(); ok || err != nil {
 		return err
 	}
+	defer trace.Start("wait", "", what).End()
 	var events *nl.NetlinkSocket
 	err := n.Do(func() (err error) {
 		events, err = nl.Subscribe(unix.NETLINK_ROUTE, groups...)
