@@ -1,7 +1,13 @@
 package netutil
 
 import (
+	"errors"
+	"os"
+
 	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnibox/cnibox/netutil/errcode"
 )
 
 // verifyVLANs compares a port's memberships with the plan's, if that has any.
@@ -48,13 +54,18 @@ func memberOf(vlans []VLAN, id uint16) bool {
 }
 
 // FiltersBridged tells whether the namespace's bridges hand the frames that they forward to the IP packet filter (module br_netfilter).
-func FiltersBridged(n *Namespace) bool {
+func FiltersBridged(n *Namespace) (bool, error) {
 	for _, key := range []string{"bridge-nf-call-iptables", "bridge-nf-call-ip6tables"} {
-		if v, err := n.Sysctl("net", "bridge", key); err == nil && v != "0" {
-			return true
+		v, err := n.Sysctl("net", "bridge", key)
+		switch {
+		case errors.Is(err, os.ErrNotExist): // without the module
+		case err != nil:
+			return false, err
+		case v != "0":
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
 }
 
 // PortAmong is the first of the named links that is a port of a bridge; empty if none is.
@@ -68,7 +79,12 @@ func PortAmong(n *Namespace, names []string) (string, error) {
 			continue
 		}
 		// A bridge may itself belong to a VRF, or to a bond.
-		if master, err := n.byIndex(l.Master); err == nil && master.Kind == kindName(Bridge) {
+		master, err := n.byIndex(l.Master)
+		switch {
+		case errors.Is(err, unix.ENODEV): // gone since
+		case err != nil:
+			return "", errcode.Errorf(errcode.Kernel, "host interface %s: what it belongs to: %w", l.Name, err)
+		case master.Kind == kindName(Bridge):
 			return l.Name, nil
 		}
 	}

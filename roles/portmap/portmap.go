@@ -100,7 +100,11 @@ func (c *conf) planFor(r *roles.Request) (*netutil.Plan, error) {
 			return nil, err
 		}
 	}
-	if netutil.FiltersBridged(r.Host) {
+	bridged, err := netutil.FiltersBridged(r.Host)
+	if err != nil {
+		return nil, err
+	}
+	if bridged {
 		if s.port, err = netutil.PortAmong(r.Host, hostSide(r.Prev)); err != nil {
 			return nil, err
 		}
