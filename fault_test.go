@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,8 +16,9 @@ import (
 )
 
 // The tests of this file let every system call of the plugins go wrong that reads or changes something outside of the process, one in
-// each run. Of more than a few calls of one kind in a row (the kernel's replies to the parts of a batch) some are left out, unless
-// CNIBOX_TEST_FAULTS=all is set.
+// each run. Of more than a few calls of one kind in a row (the kernel's replies to the parts of a batch) some are left out, and so is the
+// fused list of plugins that have scenes of their own, unless CNIBOX_TEST_FAULTS=all is set.
+func allFaults() bool { return os.Getenv("CNIBOX_TEST_FAULTS") == "all" }
 
 // scene is an attachment on a node.
 type scene struct {
@@ -68,6 +70,14 @@ func portmapScene() scene {
 	}}
 }
 
+// fusedScene is the scenes of bridge and portmap in one process.
+func fusedScene() scene {
+	bridge, portmap := bridgeScene(), portmapScene()
+	bridge.conf["type"] = "bridge"
+	plugins := []any{bridge.conf, map[string]any{"type": "portmap", "capabilities": map[string]any{"portMappings": true}}}
+	return scene{role: "cnibox", conf: map[string]any{"plugins": plugins, "runtimeConfig": portmap.conf["runtimeConfig"]}}
+}
+
 // scenes are the roles in the configurations in which they do most.
 func scenes() []scene {
 	cold := bridgeScene()
@@ -76,12 +86,16 @@ func scenes() []scene {
 	coldAlone := alone
 	coldAlone.cold = true
 	addresses := []any{map[string]any{"address": "10.45.0.5/24", "gateway": "10.45.0.1"}, map[string]any{"address": "fd45::5/64"}}
-	return []scene{
+	all := []scene{
 		cold, bridgeScene(), ptpScene(), coldAlone, alone,
 		{role: "static", conf: map[string]any{"ipam": map[string]any{"type": "static", "addresses": addresses}}},
 		{role: "loopback"},
 		portmapScene(),
 	}
+	if allFaults() {
+		all = append(all, fusedScene())
+	}
+	return all
 }
 
 // stage is a node on which a scene is played again and again.
@@ -107,8 +121,8 @@ func newStage(t *testing.T, s scene) *stage {
 		st.forget()
 	} else if s.role != "static" { // of which two attachments would have the same addresses
 		other := s
-		if s.behind != nil { // which would have the same ports
-			other = *s.behind
+		if s.behind != nil || s.role == "cnibox" { // which would have the same ports
+			other = bridgeScene()
 		}
 		st.must("ADD", st.prepare(other, "neighbour", nstest.New(t, "neighbour").Path), "of the neighbour")
 	}
@@ -130,14 +144,31 @@ func (st *stage) prepare(s scene, id, netns string) nodeCall {
 func (n *pluginNode) attachment(s scene, id, netns string) nodeCall {
 	c := nodeCall{role: s.role, id: id, netns: netns, conf: map[string]any{"cniVersion": "1.1.0", "name": "net", "type": s.role}}
 	for k, v := range s.conf {
-		if ipam, ok := v.(map[string]any); ok && ipam["type"] == "host-local" {
-			ipam = maps.Clone(ipam)
-			ipam["dataDir"] = n.data
-			v = ipam
-		}
-		c.conf[k] = v
+		c.conf[k] = n.withData(v)
 	}
 	return c
+}
+
+// withData is a part of a configuration with host-local's files kept in the node's folder.
+func (n *pluginNode) withData(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		v = maps.Clone(v)
+		for key, value := range v {
+			v[key] = n.withData(value)
+		}
+		if v["type"] == "host-local" {
+			v["dataDir"] = n.data
+		}
+		return v
+	case []any:
+		v = slices.Clone(v)
+		for i := range v {
+			v[i] = n.withData(v[i])
+		}
+		return v
+	}
+	return v
 }
 
 // reset makes the node ready for the next ADD.
@@ -193,7 +224,7 @@ const more = 3
 // sample numbers the calls, all but the middle of a longer row of one kind.
 func sample(calls []string) (at []int) {
 	const ends = 2
-	all := os.Getenv("CNIBOX_TEST_FAULTS") == "all"
+	all := allFaults()
 	for i := range calls {
 		same := func(j int) bool { return 0 <= j && j < len(calls) && calls[j] == calls[i] }
 		if all || !same(i-ends) || !same(i+ends) {
