@@ -154,6 +154,7 @@ func TestFuseRefuses(t *testing.T) {
 		`{` + plugins + `}`:             {errcode.InvalidConfig, "name: missing"},
 		`{"name":7,` + plugins + `}`:    {errcode.InvalidConfig, "name: it is a JSON number"},
 		`{"name":"net"}`:                {errcode.InvalidConfig, "plugins: missing"},
+		`{"name":"net","PLUGINS":[{}]}`: {errcode.InvalidConfig, "plugins: missing"},
 		`{"name":"net","type":"ptp"}`:   {errcode.InvalidConfig, "single plugin"},
 		`{"name":"net","plugins":[{}]}`: {errcode.InvalidConfig, "plugins[0].type: missing"},
 		`{"name":"net","plugins":[{"type":"cnibox","plugins":[]}]}`: {errcode.InvalidConfig, "fused already"},

@@ -70,10 +70,14 @@ func checkList(list []byte, keys map[string]json.RawMessage) error {
 		return errcode.Errorf(errcode.IncompatibleVersion, "cniVersion: %q is not supported; supported are %s",
 			strings.Join(asked, ", "), strings.Join(roles.Versions(), ", "))
 	}
-	if _, isSingle := keys["type"]; isSingle && keys["plugins"] == nil {
+	_, isSingle := keys["type"]
+	switch {
+	case keys["plugins"] != nil:
+		return nil
+	case isSingle:
 		return invalid("plugins: missing; this is the configuration of a single plugin, not a list")
 	}
-	return nil
+	return invalid("plugins: missing")
 }
 
 func encode(v any) ([]byte, error) {
