@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
+	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/ipam/store"
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -61,6 +62,10 @@ func load(r *roles.Request) (*config, error) {
 	}
 	if c.IPAM == nil {
 		return nil, errcode.Errorf(errcode.InvalidConfig, "ipam: missing")
+	}
+	if n := len(r.Owner.Network); n > unix.NAME_MAX {
+		return nil, errcode.Errorf(errcode.InvalidConfig, "name: the addresses are kept in a folder of this name, and its %d bytes are more than %d",
+			n, unix.NAME_MAX)
 	}
 	out := &config{dataDir: c.IPAM.DataDir, resolvConf: c.IPAM.ResolvConf, asked: c}
 	var err error

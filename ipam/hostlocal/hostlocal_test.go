@@ -117,6 +117,22 @@ func TestAdd(t *testing.T) {
 }
 
 // Wrong input: the code, the key, and nothing on the disk.
+// The network's name is a folder's too.
+func TestLongName(t *testing.T) {
+	t.Parallel()
+	for length, ok := range map[int]bool{255: true, 256: false} {
+		r := call(t.TempDir(), "pod", `"subnet":"10.1.0.0/24"`)
+		r.Owner.Network = strings.Repeat("n", length)
+		_, err := New().Add(context.Background(), r)
+		if ok && err != nil {
+			t.Error(err)
+		}
+		if !ok {
+			errtest.Want(t, err, errcode.InvalidConfig, "name: ", "256 bytes are more than 255")
+		}
+	}
+}
+
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	const good = `"subnet":"10.1.0.0/24"`
