@@ -47,16 +47,12 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 	if err != nil {
 		return nil, err
 	}
-	made, err := netutil.Apply(ctx, p, netutil.Kernel{Host: r.Host, Sandbox: r.Sandbox}, r.Undo)
+	made, err := roles.Apply(ctx, r, p)
 	if err != nil {
 		return nil, err
 	}
 	res.Interfaces = interfaces(c, r, made, mac)
-	res.IPs = roles.ResultIPs(ips, len(res.Interfaces)-1)
-	if !c.DNS.IsEmpty() {
-		res.DNS = c.DNS
-	}
-	return roles.Chained(r.Prev, res), nil
+	return roles.Answer(r, res, ips, c.DNS), nil
 }
 
 func interfaces(c *conf, r *roles.Request, made *netutil.Applied, mac net.HardwareAddr) []*types100.Interface {

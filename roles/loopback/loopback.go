@@ -18,7 +18,7 @@ type role struct{}
 func New() roles.Role { return role{} }
 
 func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error) {
-	if _, err := netutil.Apply(ctx, plan(), netutil.Kernel{Host: r.Host, Sandbox: r.Sandbox}, r.Undo); err != nil {
+	if _, err := roles.Apply(ctx, r, plan()); err != nil {
 		return nil, err
 	}
 	if r.Prev != nil {
@@ -43,7 +43,7 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 
 // Check wants the interface up, with those loopback addresses that ADD answered.
 func (role) Check(ctx context.Context, r *roles.Request) error {
-	if err := netutil.Verify(ctx, plan(), netutil.Kernel{Host: r.Host, Sandbox: r.Sandbox}); err != nil {
+	if err := roles.Verify(ctx, r, plan()); err != nil {
 		return err
 	}
 	have, err := netutil.Addrs(r.Sandbox, name)

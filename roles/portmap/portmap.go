@@ -29,7 +29,7 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := netutil.Apply(ctx, p, kernel(r), r.Undo); err != nil {
+	if _, err := roles.Apply(ctx, r, p); err != nil {
 		return nil, err
 	}
 	// Only now: before, a packet could have begun the flow anew.
@@ -48,7 +48,7 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	if err != nil {
 		return err
 	}
-	return netutil.Verify(ctx, p, kernel(r))
+	return roles.Verify(ctx, r, p)
 }
 
 // Del needs no configuration: what the attachment holds stands in the packet filter.
@@ -78,10 +78,6 @@ func (role) GC(_ context.Context, r *roles.Request, valid []roles.Attachment) er
 func (role) Status(_ context.Context, r *roles.Request) error {
 	_, err := load(r)
 	return err
-}
-
-func kernel(r *roles.Request) netutil.Kernel {
-	return netutil.Kernel{Host: r.Host, Sandbox: r.Sandbox}
 }
 
 // planFor plans for the container that prevResult tells of, on the host as it is.

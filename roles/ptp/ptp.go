@@ -34,7 +34,7 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 	if err != nil {
 		return nil, err
 	}
-	made, err := netutil.Apply(ctx, p, netutil.Kernel{Host: r.Host, Sandbox: r.Sandbox}, r.Undo)
+	made, err := roles.Apply(ctx, r, p)
 	if err != nil {
 		return nil, err
 	}
@@ -43,11 +43,7 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 		{Name: r.Owner.LinkName(), Mac: hostMAC.String(), Mtu: mtu},
 		{Name: r.Owner.IfName, Mac: mac.String(), Mtu: mtu, Sandbox: r.NetNS},
 	}
-	res.IPs = roles.ResultIPs(ips, len(res.Interfaces)-1)
-	if !c.DNS.IsEmpty() {
-		res.DNS = c.DNS
-	}
-	return roles.Chained(r.Prev, res), nil
+	return roles.Answer(r, res, ips, c.DNS), nil
 }
 
 func (role) Check(ctx context.Context, r *roles.Request) error {
