@@ -16,14 +16,13 @@ import (
 	"github.com/cnibox/cnibox/roles"
 )
 
-// Role is host-local.
-type Role struct{}
+type role struct{}
 
 // New is the role.
-func New() roles.Role { return Role{} }
+func New() roles.Role { return role{} }
 
 // Add reserves an address of each range set: all of them, or none.
-func (Role) Add(_ context.Context, r *roles.Request) (*types100.Result, error) {
+func (role) Add(_ context.Context, r *roles.Request) (*types100.Result, error) {
 	c, err := load(r)
 	if err != nil {
 		return nil, err
@@ -65,7 +64,7 @@ func (Role) Add(_ context.Context, r *roles.Request) (*types100.Result, error) {
 }
 
 // Check wants an address of each range set to be reserved for the attachment, and those of the previous result to be among them.
-func (Role) Check(_ context.Context, r *roles.Request) error {
+func (role) Check(_ context.Context, r *roles.Request) error {
 	c, err := load(r)
 	if err != nil {
 		return err
@@ -96,7 +95,7 @@ func (Role) Check(_ context.Context, r *roles.Request) error {
 }
 
 // Del gives back all addresses of the attachment. It reads of the configuration no more than where they are kept.
-func (Role) Del(_ context.Context, r *roles.Request) error {
+func (role) Del(_ context.Context, r *roles.Request) error {
 	s, err := open(r)
 	if err != nil {
 		return err
@@ -106,7 +105,7 @@ func (Role) Del(_ context.Context, r *roles.Request) error {
 }
 
 // GC gives back what belongs to no valid attachment.
-func (Role) GC(_ context.Context, r *roles.Request, valid []roles.Attachment) error {
+func (role) GC(_ context.Context, r *roles.Request, valid []roles.Attachment) error {
 	s, err := open(r)
 	if err != nil {
 		return err
@@ -120,7 +119,7 @@ func (Role) GC(_ context.Context, r *roles.Request, valid []roles.Attachment) er
 }
 
 // Status tells whether each range set has an address left, and whether it could be reserved.
-func (Role) Status(_ context.Context, r *roles.Request) error {
+func (role) Status(_ context.Context, r *roles.Request) error {
 	c, err := load(r)
 	if err != nil {
 		return err

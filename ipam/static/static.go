@@ -11,14 +11,13 @@ import (
 	"github.com/cnibox/cnibox/roles"
 )
 
-// Role is static.
-type Role struct{}
+type role struct{}
 
 // New is the role.
-func New() roles.Role { return Role{} }
+func New() roles.Role { return role{} }
 
 // Add answers what the configuration names.
-func (Role) Add(_ context.Context, r *roles.Request) (*types100.Result, error) {
+func (role) Add(_ context.Context, r *roles.Request) (*types100.Result, error) {
 	c, err := load(r)
 	if err != nil {
 		return nil, err
@@ -36,7 +35,7 @@ func (Role) Add(_ context.Context, r *roles.Request) (*types100.Result, error) {
 
 // Check wants the previous result to have the addresses, each with its prefix length and the gateway that the configuration
 // names.
-func (Role) Check(_ context.Context, r *roles.Request) error {
+func (role) Check(_ context.Context, r *roles.Request) error {
 	c, err := load(r)
 	if err != nil {
 		return err
@@ -63,13 +62,13 @@ func (Role) Check(_ context.Context, r *roles.Request) error {
 }
 
 // Del has nothing to give back.
-func (Role) Del(context.Context, *roles.Request) error { return nil }
+func (role) Del(context.Context, *roles.Request) error { return nil }
 
 // GC has nothing to give back.
-func (Role) GC(context.Context, *roles.Request, []roles.Attachment) error { return nil }
+func (role) GC(context.Context, *roles.Request, []roles.Attachment) error { return nil }
 
 // Status needs nothing but a right configuration.
-func (Role) Status(_ context.Context, r *roles.Request) error {
+func (role) Status(_ context.Context, r *roles.Request) error {
 	_, err := load(r)
 	return err
 }
