@@ -116,7 +116,6 @@ func TestAdd(t *testing.T) {
 	}
 }
 
-// Wrong input: the code, the key, and nothing on the disk.
 // The network's name is a folder's too.
 func TestLongName(t *testing.T) {
 	t.Parallel()
@@ -133,6 +132,7 @@ func TestLongName(t *testing.T) {
 	}
 }
 
+// Wrong input: the code, the key, and nothing on the disk.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	const good = `"subnet":"10.1.0.0/24"`
