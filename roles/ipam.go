@@ -51,16 +51,17 @@ func ParseRoutes(key string, confs []RouteConf) ([]*types.Route, error) {
 	return routes, nil
 }
 
-// checkRouteNumbers checks what the kernel has 32 bits for, and a byte for the scope (rtnetlink(7)).
+// checkRouteNumbers checks what the kernel has 32 bits for, and a byte for the scope (rtnetlink(7)). Of more than mostMTU and mostMSS it
+// would make these without a word (linux/net/ipv4/metrics.c), and no CHECK would ever pass.
 func checkRouteNumbers(at string, c RouteConf) error {
-	const most, mostScope = 1<<32 - 1, 255
+	const most, mostScope, mostMTU, mostMSS = 1<<32 - 1, 255, 65535 - 15, 65535 - 40
 	for _, n := range []struct {
 		key   string
 		value *int
 		most  int
 	}{
-		{".mtu", &c.MTU, most},
-		{".advmss", &c.AdvMSS, most},
+		{".mtu", &c.MTU, mostMTU},
+		{".advmss", &c.AdvMSS, mostMSS},
 		{".priority", &c.Priority, most},
 		{".table", c.Table, most},
 		{".scope", c.Scope, mostScope},
