@@ -89,6 +89,12 @@ func TestKeys(t *testing.T) {
 			t.Errorf("mtu %d: %v", mtu, err)
 		}
 	}
+	v4, v6 := []IP{ipOf("10.0.0.5/24", "")}, []IP{ipOf("10.0.0.5/24", ""), ipOf("fd00::5/64", "")}
+	for _, err := range []error{CheckMTUFor(v4, 1279), CheckMTUFor(v6, 1280), CheckMTUFor(v6, 0)} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
 	for mac, want := range map[string]string{"02:00:00:00:00:01": "02:00:00:00:00:01", "0A-58-0A-00-00-01": "0a:58:0a:00:00:01", "0200.5e10.0001": "02:00:5e:10:00:01"} {
 		if got, err := ParseMAC("mac", mac); err != nil || got.String() != want {
 			t.Errorf("%s: %s, %v", mac, got, err)
@@ -99,8 +105,9 @@ func TestKeys(t *testing.T) {
 		`bridge: "sixteen_bytes_xx"`: CheckLinkName("bridge", "sixteen_bytes_xx"), `bridge: "a:1"`: CheckLinkName("bridge", "a:1"),
 		`bridge: "a\x00"`: CheckLinkName("bridge", "a\x00"), `bridge: "a%d"`: CheckLinkName("bridge", "a%d"),
 		`bridge: "all"`: CheckLinkName("bridge", "all"), `bridge: "default"`: CheckLinkName("bridge", "default"),
-		"mtu: 67 is not within 68 and 65535": CheckMTU(67),
-		`ipMasqBackend: "ipfw"`:              CheckMasqueradeBackend("ipfw"),
+		"mtu: 67 is not within 68 and 65535":            CheckMTU(67),
+		"mtu: 1279 is less than 1280, which IPv6 needs": CheckMTUFor(v6, 1279),
+		`ipMasqBackend: "ipfw"`:                         CheckMasqueradeBackend("ipfw"),
 	}
 	for _, mac := range []string{"", "x", "00:00:00:00:00:00", "01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "02:00:00:00:00:01:02:03"} {
 		_, errs[`mac: "`+mac+`" is no unicast MAC address`] = ParseMAC("mac", mac)

@@ -3,6 +3,7 @@ package roles
 import (
 	"bytes"
 	"net"
+	"slices"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
 )
@@ -17,6 +18,15 @@ func CheckMTU(mtu int) error {
 	)
 	if mtu != 0 && (mtu < least || mtu > most) {
 		return errcode.Errorf(errcode.InvalidConfig, "mtu: %d is not within %d and %d", mtu, least, most)
+	}
+	return nil
+}
+
+// CheckMTUFor checks the key mtu for an interface with these addresses: the kernel takes IPv6 off one whose MTU is too small for it.
+func CheckMTUFor(ips []IP, mtu int) error {
+	const least = 1280 // RFC 8200, section 5
+	if mtu != 0 && mtu < least && slices.ContainsFunc(ips, IP.Is6) {
+		return errcode.Errorf(errcode.InvalidConfig, "mtu: %d is less than %d, which IPv6 needs", mtu, least)
 	}
 	return nil
 }

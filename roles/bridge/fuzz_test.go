@@ -48,6 +48,9 @@ func FuzzConf(f *testing.F) {
 			t.Fatal(err)
 		}
 		p, err := c.plan(pod, mac, withGateways, nil)
+		if roles.CheckMTUFor(ips, c.MTU) != nil {
+			return
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

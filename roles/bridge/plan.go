@@ -23,6 +23,9 @@ func (c *conf) gateways(ips []roles.IP) ([]roles.IP, error) {
 
 // plan is the whole kernel state of an attachment.
 func (c *conf) plan(o owner.Owner, mac net.HardwareAddr, ips []roles.IP, routes []*types.Route) (*netutil.Plan, error) {
+	if err := roles.CheckMTUFor(ips, c.MTU); err != nil {
+		return nil, err
+	}
 	p := &netutil.Plan{Owner: o, Links: c.planLinks(o, mac)}
 	for _, ip := range ips {
 		p.Addrs = append(p.Addrs, netutil.Addr{Place: netutil.Sandbox, Link: o.IfName, Prefix: ip.Prefix, DAD: c.EnableDAD})

@@ -31,6 +31,9 @@ func FuzzConf(f *testing.F) {
 			{Prefix: netip.MustParsePrefix("fd00::5/64"), Gateway: netip.MustParseAddr("fe80::1")},
 		}
 		p, err := c.plan(o, o.MAC(), ips, nil)
+		if roles.CheckMTUFor(ips, c.MTU) != nil {
+			return
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

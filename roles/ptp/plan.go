@@ -16,6 +16,9 @@ import (
 // plan is the whole kernel state of an attachment: a pair, of which the host side has the gateway's address. All that the
 // container sends, to its own subnet as well, goes through the host; the host has a route to each container.
 func (c *conf) plan(o owner.Owner, mac net.HardwareAddr, ips []roles.IP, routes []*types.Route) (*netutil.Plan, error) {
+	if err := roles.CheckMTUFor(ips, c.MTU); err != nil {
+		return nil, err
+	}
 	p := &netutil.Plan{
 		Owner: o,
 		Links: []netutil.Link{{
