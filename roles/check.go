@@ -35,6 +35,9 @@ func Expected(ctx context.Context, r *Request) (ips []IP, mac net.HardwareAddr, 
 // where other interfaces have addresses too, because the role is not the first of its list, these are the ones whose gateway the
 // attachment's own subnets or gateways tell.
 func OwnRoutes(r *Request, ips []IP) []*types.Route {
+	if len(ips) == 0 {
+		return nil // layer 2 only: any route is another's
+	}
 	if len(ips) == len(r.Prev.IPs) {
 		return r.Prev.Routes
 	}

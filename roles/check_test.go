@@ -39,6 +39,9 @@ func TestOwnRoutes(t *testing.T) {
 		list  = `"routes":[{"dst":"192.168.0.0/16"},{"dst":"10.1.0.0/16","gw":"172.16.0.1"},{"dst":"10.2.0.0/16","gw":"10.0.0.9"},{"dst":"0.0.0.0/0","gw":"169.254.1.1"}]`
 	)
 	ips := []IP{ipOf("10.0.0.5/24", "169.254.1.1")}
+	if got := OwnRoutes(&Request{Prev: result(t, `{`+list+`}`)}, nil); got != nil {
+		t.Errorf("without addresses: %v", got)
+	}
 	for prev, want := range map[string]string{
 		own:               "192.168.0.0/16 <nil>, 10.1.0.0/16 172.16.0.1, 10.2.0.0/16 10.0.0.9, 0.0.0.0/0 169.254.1.1",
 		first + `,` + own: "10.2.0.0/16 10.0.0.9, 0.0.0.0/0 169.254.1.1",

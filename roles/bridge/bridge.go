@@ -5,7 +5,6 @@ import (
 	"context"
 	"net"
 
-	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/cnibox/cnibox/netutil"
@@ -77,11 +76,7 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	if ips, err = c.gateways(ips); err != nil {
 		return err
 	}
-	var routes []*types.Route
-	if r.IPAM != nil {
-		routes = roles.OwnRoutes(r, ips)
-	}
-	p, err := c.plan(r.Owner, mac, ips, routes)
+	p, err := c.plan(r.Owner, mac, ips, roles.OwnRoutes(r, ips))
 	if err != nil {
 		return err
 	}

@@ -236,6 +236,33 @@ func TestNothingIsLeftWithoutASandbox(t *testing.T) {
 	newNode(t).WantNothingLeft("bridge", conf(dir, `"isGateway": true, "ipMasq": true, "macspoofchk": true`), dir, "cni0")
 }
 
+// A pair as the reference makes it is found by its end in the container. One that carries another owner is left alone.
+func TestDelOfAnotherProgramsPair(t *testing.T) {
+	n := newNode(t)
+	a := n.Pod("a")
+	c := conf(t.TempDir(), `"isGateway": true`)
+	n.Host.Run("ip", "link", "add", "vethreference", "type", "veth", "peer", "name", "eth0", "netns", a.Path)
+	n.Del("bridge", "a", c)
+	n.Clean()
+
+	const other = `{"cniVersion": "1.1.0", "name": "other", "type": "bridge"}`
+	n.Add("bridge", "a", other)
+	n.Must(roletest.Call{Verb: "DEL", Role: "bridge", Pod: a, Conf: c})
+	if err := n.Check("bridge", "a", other); err != nil {
+		t.Errorf("DEL of another network: CHECK: %v", err)
+	}
+}
+
+// With enabledad an address that is somebody's already is noticed.
+func TestDuplicateAddressDetection(t *testing.T) {
+	n := newNode(t)
+	c := `{"cniVersion": "1.1.0", "name": "mynet", "type": "bridge", "enabledad": true, "ipam": {"type": "static", "addresses": [{"address": "fd00::5/64"}]}}`
+	n.Add("bridge", "a", c)
+	if _, err := n.Do(roletest.Call{Verb: "ADD", Role: "bridge", Pod: n.Pod("b"), Conf: c}); err == nil || !strings.Contains(err.Error(), "fd00::5") {
+		t.Errorf("ADD of an address that is in use: %v", err)
+	}
+}
+
 // CHECK notices that the masquerade or the spoof check is gone, which the reference does not look at.
 func TestCheckOfThePacketFilter(t *testing.T) {
 	n := newNode(t)

@@ -31,12 +31,15 @@ func TestPlanRoutesAllThroughTheHost(t *testing.T) {
 		if r.Gateway.IsValid() {
 			line += " via " + r.Gateway.String()
 		}
+		if r.Source.IsValid() {
+			line += " src " + r.Source.String()
+		}
 		got = append(got, line)
 	}
 	want := []string{
 		"sandbox 10.0.0.5/24", "host 10.0.0.1/32", "sandbox fd00::5/64", "host fd00::99/128",
-		"sandbox 10.0.0.1/32", "sandbox 10.0.0.0/24 via 10.0.0.1", "host 10.0.0.5/32",
-		"sandbox fd00::99/128", "sandbox fd00::/64 via fd00::99", "host fd00::5/128",
+		"sandbox 10.0.0.1/32 src 10.0.0.5", "sandbox 10.0.0.0/24 via 10.0.0.1 src 10.0.0.5", "host 10.0.0.5/32",
+		"sandbox fd00::99/128 src fd00::5", "sandbox fd00::/64 via fd00::99 src fd00::5", "host fd00::5/128",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -48,6 +51,27 @@ func TestPlanRoutesAllThroughTheHost(t *testing.T) {
 		if a.DAD || a.Place == netutil.Sandbox && !a.NoPrefixRoute {
 			t.Errorf("address %+v", a)
 		}
+	}
+}
+
+// Two addresses with one gateway: the host has it once.
+func TestPlanOfASharedGateway(t *testing.T) {
+	t.Parallel()
+	gateway := netip.MustParseAddr("fe80::1")
+	p, err := (&conf{}).plan(owner.Owner{IfName: "eth0"}, nil, []roles.IP{
+		{Prefix: netip.MustParsePrefix("fd00::5/64"), Gateway: gateway}, {Prefix: netip.MustParsePrefix("fd10::5/64"), Gateway: gateway},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := 0
+	for _, a := range p.Addrs {
+		if a.Prefix.Addr() == gateway {
+			given++
+		}
+	}
+	if given != 1 || len(p.Addrs) != 3 {
+		t.Errorf("addresses %+v", p.Addrs)
 	}
 }
 
