@@ -18,9 +18,6 @@ import (
 // aliasLimit is the longest alias that the kernel stores (IFALIASZ, less its final NUL).
 const aliasLimit = 255
 
-// DefaultMTU is what the kernel gives a bridge or a veth whose MTU nobody chose, in bytes.
-const DefaultMTU = 1500
-
 // makeLinks holds the namespace's lock, so that a shared bridge made by one ADD is not taken away by another's undo between
 // being found and being used.
 func (a *applier) makeLinks(context.Context) error {

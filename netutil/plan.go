@@ -82,8 +82,6 @@ type Sysctl struct {
 	Place Place
 	Path  []string // below /proc/sys; elements are not split, since interface names may hold dots
 	Value string
-	// Optional tolerates a kernel that lacks the file.
-	Optional bool
 }
 
 // Addr is an address on a link.

@@ -3,6 +3,7 @@ package netutil
 import (
 	"errors"
 	"net/netip"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -20,10 +21,19 @@ func newRoute(l *rtnl.Link, r *Route) request {
 	return out
 }
 
+// describe is the route as ip(8) would show it, and where.
 func describe(r *Route) string {
 	s := r.Dst.String()
 	if r.Gateway.IsValid() {
 		s += " via " + r.Gateway.String()
+	}
+	for _, n := range []struct {
+		word  string
+		value int
+	}{{"table", r.Table}, {"metric", r.Priority}, {"mtu", r.MTU}, {"advmss", r.AdvMSS}} {
+		if n.value != 0 {
+			s += " " + n.word + " " + strconv.Itoa(n.value)
+		}
 	}
 	return s + " dev " + r.Link + " (" + r.Place.String() + ")"
 }

@@ -2,7 +2,6 @@ package netutil
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"os"
 	"path"
@@ -18,8 +17,7 @@ func (a *applier) writeSysctls(context.Context) error {
 		if s.Place == Host && forwards(n, s) {
 			continue
 		}
-		_, err := n.SetSysctl(s.Value, s.Path...)
-		if err != nil && !(s.Optional && errors.Is(err, os.ErrNotExist)) {
+		if _, err := n.SetSysctl(s.Value, s.Path...); err != nil {
 			return err
 		}
 	}

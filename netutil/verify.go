@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -122,9 +121,6 @@ func (v *verifier) sysctl(s *Sysctl) error {
 		return nil
 	}
 	got, err := v.kernel.at(s.Place).Sysctl(s.Path...)
-	if s.Optional && errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
 		return err
 	}

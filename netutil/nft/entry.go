@@ -95,7 +95,7 @@ type wanted struct {
 type wantedElement struct {
 	*element
 	feature Feature
-	rival   *set // where an element of the same key stands in the way, too
+	rivals  []*element // others that stand in the way, if they are there
 }
 
 // exclusive sets are those of host ports: an element of another's stands in the way of a new one. In the other sets it is what a former
@@ -142,22 +142,25 @@ func (e MasqueradeEntry) want(w *wanted) error {
 
 func (e PortEntry) want(w *wanted) error {
 	f := familyOf(e.Addr)
-	key := pack(packProtocol(e.Protocol), packPort(e.HostPort))
-	plain, conditional := of(setPorts, f), of(setPortsIf, f)
+	every := pack(packProtocol(e.Protocol), packPort(e.HostPort))
+	key, plain, conditional := every, w.inet.set(of(setPorts, f)), w.inet.set(of(setPortsIf, f))
+	var rivals []*element
 	if e.HostIP.IsValid() {
-		key = pack(e.HostIP.AsSlice(), key)
-		plain, conditional = of(setPortsAt, f), of(setPortsAtIf, f)
+		// It would take connections away from the pod that has the port on all addresses. (The other way round, that one gets what is left.)
+		rivals = []*element{{set: plain, key: every}, {set: conditional, key: every}}
+		key = pack(e.HostIP.AsSlice(), every)
+		plain, conditional = w.inet.set(of(setPortsAt, f)), w.inet.set(of(setPortsAtIf, f))
 	}
 	target := pack(e.Addr.AsSlice(), packPort(e.Port))
 	if len(e.Conditions) == 0 {
-		w.element(PortMap, plain, element{key: key, value: target}).rival = w.inet.set(conditional)
+		w.element(PortMap, plain.name, element{key: key, value: target}).rivals = append(rivals, &element{set: conditional, key: key})
 	} else {
 		ch, err := conditionalChain(w.owner, len(w.chains), e)
 		if err != nil {
 			return err
 		}
 		w.chains = append(w.chains, wantedChain{w.inet, ch})
-		w.element(PortMap, conditional, element{key: key, chain: ch.name}).rival = w.inet.set(plain)
+		w.element(PortMap, conditional.name, element{key: key, chain: ch.name}).rivals = append(rivals, &element{set: plain, key: key})
 	}
 	e.wantMapped(w, pack(packPort(e.Port), packPort(e.HostPort), e.Addr.AsSlice(), packProtocol(e.Protocol)))
 	return nil

@@ -101,9 +101,7 @@ func (c *conn) addFeature(w *wanted, f Feature, ch *change) error {
 			continue
 		}
 		added, ask = append(added, e.element), append(ask, e.element)
-		if e.rival != nil {
-			ask = append(ask, &element{set: e.rival, key: e.key})
-		}
+		ask = append(ask, e.rivals...)
 	}
 	if len(added) > mostRecords {
 		return errcode.Errorf(errcode.InvalidConfig, "packet filter: %s asks for more than %d elements", w.owner, mostRecords)

@@ -96,6 +96,8 @@ func TestBusyPorts(t *testing.T) {
 		{"another family", tcp(80, "10.1.0.5", 80), tcp(80, "fd00::6", 80), ""},
 		{"one address", at(tcp(80, "10.1.0.5", 80), "192.0.2.1"), at(tcp(80, "10.1.0.6", 80), "192.0.2.1"), "192.0.2.1:80/tcp"},
 		{"another address", at(tcp(80, "10.1.0.5", 80), "192.0.2.1"), at(tcp(80, "10.1.0.6", 80), "192.0.2.2"), ""},
+		{"all addresses first", tcp(80, "10.1.0.5", 80), at(tcp(80, "10.1.0.6", 80), "192.0.2.1"), "80/tcp"},
+		{"one address first", at(tcp(80, "10.1.0.5", 80), "192.0.2.1"), tcp(80, "10.1.0.6", 80), ""},
 		{"IPv6", at(udp(tcp(53, "fd00::5", 53)), "fd00::1"), at(udp(tcp(53, "fd00::6", 53)), "fd00::1"), "[fd00::1]:53/udp"},
 		{"with conditions", tcp(80, "10.1.0.5", 80), when(tcp(80, "10.1.0.6", 80)), "80/tcp"},
 		{"without conditions", when(tcp(80, "10.1.0.5", 80)), tcp(80, "10.1.0.6", 80), "80/tcp"},

@@ -132,8 +132,11 @@ func TestBusyPortNamesItsHolder(t *testing.T) {
 	if after := n.tables(); after != before {
 		t.Errorf("the tables changed from\n%s\nto\n%s", before, after)
 	}
-	// Another address or another protocol is another port.
-	two.expose(mapping(`{"hostPort": 8080, "containerPort": 80, "hostIP": "192.0.2.2"}, {"hostPort": 8080, "containerPort": 80, "protocol": "udp"}`))
+	// Who has a port on all addresses has it on each.
+	err := two.portmap("ADD", "eth0", mapping(`{"hostPort": 8080, "containerPort": 80, "hostIP": "192.0.2.2"}`))
+	errtest.Want(t, err, busy, "8080/tcp", "net/one/eth0")
+	// Another protocol is another port.
+	two.expose(mapping(`{"hostPort": 8080, "containerPort": 80, "protocol": "udp"}`))
 }
 
 func TestInterfacesOfOneContainerHaveTheirOwnMappings(t *testing.T) {
