@@ -67,8 +67,8 @@ func plugin(name string, table roles.Table) int {
 		}
 	}
 	ctx := context.Background()
-	// A runtime that gives up must not keep an ADD from being undone. The other calls can be made again, and watching for signals costs
-	// a thread, 0.3 ms.
+	// A runtime that gives up must not keep an ADD from being undone. The other calls can be made again, and to watch for signals takes a
+	// thread.
 	if os.Getenv("CNI_COMMAND") == "ADD" {
 		var stop context.CancelFunc
 		ctx, stop = signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
