@@ -4,11 +4,44 @@ import (
 	"errors"
 	"os"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/rtnl"
 )
+
+// defaultVLAN is the one that a VLAN filtering bridge puts every new port into.
+const defaultVLAN = 1
+
+// setVLANs makes a port a member of its VLANs.
+func setVLANs(n *Namespace, port *rtnl.Link, p Port) error {
+	if !p.NoVLAN1 && len(p.VLANs) == 0 {
+		return nil
+	}
+	h, err := library(n)
+	if err != nil {
+		return err
+	}
+	link := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: port.Index}}
+	if p.NoVLAN1 {
+		if err := h.BridgeVlanDel(link, defaultVLAN, false, false, false, true); err != nil && !errors.Is(err, unix.ENOENT) {
+			return errcode.Errorf(errcode.Kernel, "interface %s: VLAN %d: %w", port.Name, defaultVLAN, err)
+		}
+	}
+	for _, v := range p.VLANs {
+		if v.First == v.Last {
+			err = h.BridgeVlanAdd(link, v.First, v.Access, v.Access, false, true)
+		} else {
+			err = h.BridgeVlanAddRange(link, v.First, v.Last, v.Access, v.Access, false, true)
+		}
+		if err != nil {
+			return errcode.Errorf(errcode.Kernel, "interface %s: VLAN %d-%d: %w", port.Name, v.First, v.Last, err)
+		}
+	}
+	return nil
+}
 
 // verifyVLANs compares a port's memberships with the plan's, if that has any.
 func verifyVLANs(n *Namespace, l *Link, index int) error {

@@ -7,7 +7,6 @@ import (
 	"net"
 	"slices"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -270,37 +269,6 @@ func (a *applier) changing(l *Link, link *rtnl.Link, c rtnl.Change) request {
 
 func aliasOf(p *Plan) string { return p.Owner.Text(aliasLimit) }
 
-// defaultVLAN is the one that a VLAN filtering bridge puts every new port into.
-const defaultVLAN = 1
-
-// setVLANs makes a port a member of its VLANs.
-func setVLANs(n *Namespace, port *rtnl.Link, p Port) error {
-	if !p.NoVLAN1 && len(p.VLANs) == 0 {
-		return nil
-	}
-	h, err := library(n)
-	if err != nil {
-		return err
-	}
-	link := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: port.Index}}
-	if p.NoVLAN1 {
-		if err := h.BridgeVlanDel(link, defaultVLAN, false, false, false, true); err != nil && !errors.Is(err, unix.ENOENT) {
-			return errcode.Errorf(errcode.Kernel, "interface %s: VLAN %d: %w", port.Name, defaultVLAN, err)
-		}
-	}
-	for _, v := range p.VLANs {
-		if v.First == v.Last {
-			err = h.BridgeVlanAdd(link, v.First, v.Access, v.Access, false, true)
-		} else {
-			err = h.BridgeVlanAddRange(link, v.First, v.Last, v.Access, v.Access, false, true)
-		}
-		if err != nil {
-			return errcode.Errorf(errcode.Kernel, "interface %s: VLAN %d-%d: %w", port.Name, v.First, v.Last, err)
-		}
-	}
-	return nil
-}
-
 // upAtOnce tells whether a link goes up when it is made. In the sandbox, and where the plan has sysctls for it, that waits for those: the
 // kernel reads them at that moment.
 func (a *applier) upAtOnce(l *Link) bool {
@@ -336,90 +304,4 @@ func (a *applier) raise(context.Context) error {
 		}
 	}
 	return nil
-}
-
-// DeleteLink removes a link, and with it what hangs on it: the peer, addresses, routes. It succeeds, and tells so, if there is none.
-func DeleteLink(n *Namespace, name string) (found bool, err error) {
-	answers, err := n.ask(rtnl.DelLink(name))
-	if err != nil {
-		return false, err
-	}
-	switch err := answers[0].Err; {
-	case errors.Is(err, unix.ENODEV):
-		return false, nil
-	case err != nil:
-		return true, errcode.Errorf(errcode.Kernel, "delete interface %s: %w", name, err)
-	}
-	return true, nil
-}
-
-// deleteUnused removes a shared link if nobody has begun to use it since it was made.
-func (a *applier) deleteUnused(l *Link) error {
-	n := a.kernel.at(l.Place)
-	unlock, err := n.Lock()
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	name := l.Name
-	if l.Kind == Veth {
-		name = l.Peer.Master
-	}
-	bridge, err := n.findLink(name)
-	if bridge == nil || err != nil {
-		return err
-	}
-	if used, err := a.usedByOthers(n, bridge); used || err != nil {
-		return err
-	}
-	_, err = DeleteLink(n, l.Name)
-	return err
-}
-
-// usedByOthers tells whether a bridge has ports that the plan does not know.
-func (a *applier) usedByOthers(n *Namespace, bridge *rtnl.Link) (bool, error) {
-	all, err := n.links()
-	for _, other := range all {
-		if other.Master == bridge.Index && !a.plans(other.Name) {
-			return true, nil
-		}
-	}
-	return false, err
-}
-
-// plans tells whether the plan has a link of this name in the host.
-func (a *applier) plans(name string) bool {
-	for i := range a.plan.Links {
-		for l := &a.plan.Links[i]; l != nil; l = l.Peer {
-			if l.Place == Host && l.Name == name {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// DeleteUnowned removes a veth pair by its end in the sandbox, as another program made it: a pair whose host side carries an owner, and
-// a link of another kind, are left alone. It succeeds if there is none.
-func DeleteUnowned(host, sandbox *Namespace, name string) error {
-	l, err := sandbox.findLink(name)
-	if l == nil || err != nil || l.Kind != kindName(Veth) {
-		return err
-	}
-	peer, err := host.byIndex(l.Peer)
-	if err == nil && peer.Alias != "" {
-		return nil
-	}
-	_, err = DeleteLink(sandbox, name)
-	return err
-}
-
-// SetDown takes a link down. It succeeds if there is none.
-func SetDown(n *Namespace, name string) error {
-	l, err := n.findLink(name)
-	if l == nil || err != nil {
-		return err
-	}
-	_, err = n.do(request{Message: rtnl.SetLink(l.Index, rtnl.Change{Down: true}), what: "take down interface " + name, harmless: unix.ENODEV})
-	return err
 }
