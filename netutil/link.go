@@ -179,7 +179,7 @@ func (a *applier) creation(l *Link) (rawnl.Message, error) {
 		namespace = a.kernel.at(l.Peer.Place).FD()
 	}
 	peer := rtnl.End{Name: l.Peer.Name, MTU: l.Peer.MTU, MAC: l.Peer.MAC}
-	return rtnl.NewVeth(end, peer, namespace, master, a.upAtOnce(l)), nil
+	return rtnl.NewVeth(end, peer, namespace, master), nil
 }
 
 // randomMAC is a locally administered unicast address (IEEE 802, clause 8.4).
@@ -218,6 +218,7 @@ func (a *applier) setUp(l *Link) error {
 	requests := make([]request, len(changes))
 	for i, c := range changes {
 		requests[i] = a.changing(l, link, c)
+		requests[i].optional = c.NoLinkLocal // a kernel without IPv6 knows nothing of it
 	}
 	if _, err := a.kernel.at(l.Place).do(requests...); err != nil {
 		return err
@@ -225,10 +226,15 @@ func (a *applier) setUp(l *Link) error {
 	return setVLANs(a.kernel.at(l.Place), link, l.Port)
 }
 
-// changes are what a link lacks, in the order in which the kernel wants it: the flags of a port need the bridge.
+// changes are what a link lacks, in the order in which the kernel wants it: the flags of a port need the bridge, and each change of a link
+// that is up would have the kernel walk through all IPv6 routes of the host.
 func (a *applier) changes(l *Link, have *rtnl.Link) (out []rtnl.Change, err error) {
 	if l.OwnerTag {
 		out = append(out, rtnl.Change{Alias: aliasOf(a.plan)})
+	}
+	if l.Kind == Veth && l.Place == Host && !a.hasSysctls(l) {
+		// Nobody speaks IPv6 to it. With an address for each pod the host would have four routes more for each.
+		out = append(out, rtnl.Change{NoLinkLocal: true})
 	}
 	if l.Promisc && have.Promisc == 0 {
 		out = append(out, rtnl.Change{Promisc: true})
@@ -271,10 +277,11 @@ func aliasOf(p *Plan) string { return p.Owner.Text(aliasLimit) }
 
 // upAtOnce tells whether a link goes up when it is made. In the sandbox, and where the plan has sysctls for it, that waits for those: the
 // kernel reads them at that moment.
-func (a *applier) upAtOnce(l *Link) bool {
-	return l.Up && l.Place == Host && !slices.ContainsFunc(a.plan.Sysctls, func(s Sysctl) bool {
-		return s.Place == l.Place && slices.Contains(s.Path, l.Name)
-	})
+func (a *applier) upAtOnce(l *Link) bool { return l.Up && l.Place == Host && !a.hasSysctls(l) }
+
+// hasSysctls tells whether the plan has sysctls for a link.
+func (a *applier) hasSysctls(l *Link) bool {
+	return slices.ContainsFunc(a.plan.Sysctls, func(s Sysctl) bool { return s.Place == l.Place && slices.Contains(s.Path, l.Name) })
 }
 
 // raise takes the links up that have waited for sysctls: the host's first, so that a bridge is there when its port's other end comes up.

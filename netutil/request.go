@@ -15,13 +15,14 @@ type request struct {
 	rawnl.Message
 	what     string     // "add address 10.0.0.5/24 to ..."
 	harmless unix.Errno // an answer that is as good as success
+	optional bool       // whatever the answer is
 	explain  func(error) error
 }
 
 // failed is the error that the answer stands for, nil if it is none.
 func (r *request) failed(a *rawnl.Answer) error {
 	switch {
-	case a.Err == nil, r.harmless != 0 && errors.Is(a.Err, r.harmless):
+	case a.Err == nil, r.optional, r.harmless != 0 && errors.Is(a.Err, r.harmless):
 		return nil
 	case r.explain != nil:
 		return r.explain(a.Err)

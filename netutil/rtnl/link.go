@@ -43,6 +43,8 @@ const (
 	infoSlaveKind    = 4  // IFLA_INFO_SLAVE_KIND
 	infoSlaveData    = 5  // IFLA_INFO_SLAVE_DATA
 	skipStatistics   = 8  // RTEXT_FILTER_SKIP_STATS
+	addrGenMode      = 8  // IFLA_INET6_ADDR_GEN_MODE
+	addrGenNone      = 1  // IN6_ADDR_GEN_MODE_NONE
 	headerOfLink     = unix.SizeofIfInfomsg
 	headerOfAddress  = unix.SizeofIfAddrmsg
 	headerOfRoute    = unix.SizeofRtMsg
@@ -168,9 +170,9 @@ func create(up bool, a rawnl.Attrs) rawnl.Message {
 	}
 }
 
-// NewVeth makes a pair. The peer is made in the namespace of the descriptor, or beside the first end if that is 0. With a master the first
-// end is a port of that bridge. Only the first end can be taken up at once: the kernel wants the second to be there before.
-func NewVeth(end, peer End, namespace, master int, up bool) rawnl.Message {
+// NewVeth makes a pair, both ends down. The peer is made in the namespace of the descriptor, or beside the first end if that is 0. With a
+// master the first end is a port of that bridge.
+func NewVeth(end, peer End, namespace, master int) rawnl.Message {
 	a := end.attrs()
 	if master != 0 {
 		a.Uint32(unix.IFLA_MASTER, uint32(master))
@@ -185,7 +187,7 @@ func NewVeth(end, peer End, namespace, master int, up bool) rawnl.Message {
 			a.Bytes(vethPeer, body(0, 0, 0, attrs))
 		})
 	})
-	return create(up, a)
+	return create(false, a)
 }
 
 // NewBridge makes a bridge.
@@ -209,6 +211,7 @@ type Change struct {
 	Group             uint32
 	Hairpin, Isolated bool // of a bridge's port; only on
 	Up, Down, Promisc bool
+	NoLinkLocal       bool // IPv6: give it no link-local address when it comes up
 	VLANFiltering     bool // of a bridge; only on
 }
 
@@ -233,6 +236,11 @@ func SetLink(index int, c Change) rawnl.Message {
 		a.Nested(unix.IFLA_LINKINFO, func(a *rawnl.Attrs) {
 			a.Text(infoKind, "bridge")
 			a.Nested(infoData, func(a *rawnl.Attrs) { a.Uint8(bridgeVLANFilter, 1) })
+		})
+	}
+	if c.NoLinkLocal {
+		a.Nested(unix.IFLA_AF_SPEC, func(a *rawnl.Attrs) {
+			a.Nested(unix.AF_INET6, func(a *rawnl.Attrs) { a.Uint8(addrGenMode, addrGenNone) })
 		})
 	}
 	flags, mask := c.flags()

@@ -66,23 +66,24 @@ func TestLinks(t *testing.T) {
 	if br.Kind != "bridge" || br.MAC.String() != mac.String() || !br.Up() || br.VLANFiltering {
 		t.Errorf("bridge %+v", br)
 	}
-	told := h.ask(NewVeth(End{Name: "one", MTU: 1400, MAC: mac}, End{Name: "two", MTU: 1300}, 0, br.Index, true))
+	told := h.ask(NewVeth(End{Name: "one", MTU: 1400, MAC: mac}, End{Name: "two", MTU: 1300}, 0, br.Index))
 	made := ParseLink(told[len(told)-1])
 	one, two := h.link("one"), h.link("two")
 	if made == nil || made.Index != one.Index || made.Peer != two.Index || one.Peer != two.Index {
 		t.Errorf("told of %+v, made %+v and %+v", made, one, two)
 	}
-	if one.Master != br.Index || one.MTU != 1400 || two.MTU != 1300 || !one.Up() || two.Up() || one.Running() {
+	if one.Master != br.Index || one.MTU != 1400 || two.MTU != 1300 || one.Up() || two.Up() || one.Running() {
 		t.Errorf("%+v and %+v", one, two)
 	}
 	h.ask(
-		SetLink(one.Index, Change{Alias: "somebody's", MTU: 1200, Group: 77}),
+		SetLink(one.Index, Change{Alias: "somebody's", MTU: 1350, Group: 77, NoLinkLocal: true}),
+		SetLink(one.Index, Change{Up: true}),
 		SetLink(one.Index, Change{Hairpin: true, Isolated: true}),
 		SetLink(two.Index, Change{Up: true, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 2}}),
 		SetLink(br.Index, Change{Promisc: true}),
 	)
 	one = h.link("one")
-	if one.Alias != "somebody's" || one.MTU != 1200 || one.Group != 77 || !one.Hairpin || !one.Isolated {
+	if one.Alias != "somebody's" || one.MTU != 1350 || one.Group != 77 || !one.Hairpin || !one.Isolated {
 		t.Errorf("changed: %+v", one)
 	}
 	if br = h.link("br0"); br.Promisc == 0 {
@@ -90,6 +91,9 @@ func TestLinks(t *testing.T) {
 	}
 	if out := h.Run("ip", "-d", "link", "show", "one"); !strings.Contains(out, "hairpin on") || !strings.Contains(out, "alias somebody's") {
 		t.Errorf("ip shows %s", out)
+	}
+	if out := h.Run("ip", "-d", "link", "show", "one"); !strings.Contains(out, "addrgenmode none") {
+		t.Errorf("it will have a link-local address: %s", out)
 	}
 	h.ask(SetLink(two.Index, Change{Down: true}))
 	if h.link("two").Up() {
@@ -105,7 +109,7 @@ func TestLinks(t *testing.T) {
 func TestGroup(t *testing.T) {
 	h := newHost(t)
 	for _, name := range []string{"a", "b", "c"} {
-		h.ask(NewVeth(End{Name: name}, End{Name: name + "-peer"}, 0, 0, false))
+		h.ask(NewVeth(End{Name: name}, End{Name: name + "-peer"}, 0, 0))
 	}
 	h.ask(SetLink(h.link("a").Index, Change{Group: 1 << 31}), SetLink(h.link("b").Index, Change{Group: 1 << 31}))
 	h.ask(DelGroup(1 << 31))
@@ -121,9 +125,9 @@ func TestGroup(t *testing.T) {
 
 func TestAddressesAndRoutes(t *testing.T) {
 	h := newHost(t)
-	h.ask(NewVeth(End{Name: "one"}, End{Name: "two"}, 0, 0, true))
+	h.ask(NewVeth(End{Name: "one"}, End{Name: "two"}, 0, 0))
 	one, two := h.link("one"), h.link("two")
-	h.ask(SetLink(two.Index, Change{Up: true}))
+	h.ask(SetLink(one.Index, Change{Up: true}), SetLink(two.Index, Change{Up: true}))
 	for _, c := range []struct{ addr, dst, gateway string }{
 		{"10.0.0.5/24", "192.0.2.0/24", "10.0.0.1"}, {"fd00::5/64", "2001:db8::/32", "fd00::1"},
 	} {
@@ -176,7 +180,7 @@ func (h *host) routes(like netip.Addr) (out []Route) {
 // A route of several ways is one for each of them.
 func TestMultipath(t *testing.T) {
 	h := newHost(t)
-	h.ask(NewVeth(End{Name: "one"}, End{Name: "two"}, 0, 0, true))
+	h.ask(NewVeth(End{Name: "one"}, End{Name: "two"}, 0, 0))
 	for _, name := range []string{"one", "two"} {
 		h.Run("ip", "link", "set", name, "up")
 		h.Run("ip", "addr", "add", "fd0"+map[string]string{"one": "1", "two": "2"}[name]+"::5/64", "dev", name, "nodad")

@@ -282,3 +282,13 @@ func TestSpanningTree(t *testing.T) {
 	n.Host.Run("ip", "link", "add", "cni0", "type", "bridge", "stp_state", "1")
 	n.Add("bridge", "a", conf(t.TempDir(), `"isGateway": true`))
 }
+
+// A bridge's port has no use for an address, and with one for each pod the host would have thousands of routes.
+func TestPortsHaveNoLinkLocalAddress(t *testing.T) {
+	n := newNode(t)
+	n.Add("bridge", "a", conf(t.TempDir(), `"isGateway": true`))
+	link := owner.Owner{Network: "mynet", ContainerID: "a", IfName: "eth0"}.LinkName()
+	if out := n.Host.Run("ip", "-6", "addr", "show", "dev", link); out != "" {
+		t.Errorf("%s", out)
+	}
+}
