@@ -175,7 +175,14 @@ func GetRoute(to netip.Addr) rawnl.Message {
 	return rawnl.Message{Type: unix.RTM_GETROUTE, Body: append(b, a...)}
 }
 
-// ParseRoute reads an answer to GetRoute or GetRoutes: one route for each of its ways.
+// GetEntry asks for the entry of the routing tables that decides about an address, and not for what becomes of it.
+func GetEntry(to netip.Addr) rawnl.Message {
+	m := GetRoute(to)
+	binary.NativeEndian.PutUint32(m.Body[8:], unix.RTM_F_FIB_MATCH)
+	return m
+}
+
+// ParseRoute reads an answer to GetEntry, GetRoute or GetRoutes: one route for each of its ways.
 func ParseRoute(b []byte) (out []Route) {
 	if len(b) < headerOfRoute {
 		return nil

@@ -149,6 +149,13 @@ func TestAddressesAndRoutes(t *testing.T) {
 		if !slices.Contains(h.routes(a.Prefix.Addr()), r) {
 			t.Errorf("%+v is not among %+v", r, h.routes(a.Prefix.Addr()))
 		}
+		r.Table, r.Priority = 0, 0
+		h.ask(NewRoute(r, true))
+		inside := r.Dst.Addr().Next()
+		if entry := ParseRoute(h.ask(GetEntry(inside))[0]); entry[0].Dst != r.Dst || entry[0].Gateway != r.Gateway || entry[0].MTU != r.MTU {
+			t.Errorf("the entry for %s is %+v", inside, entry)
+		}
+		r.Table, r.Priority = 1000, 7
 		way := func() Route { return ParseRoute(h.ask(GetRoute(a.Prefix.Addr()))[0])[0] }
 		for range 500 { // the kernel makes an IPv6 address its own a little later
 			if way().Type == unix.RTN_LOCAL {
