@@ -40,7 +40,8 @@ func (t *txn) signed() (signature, error) {
 }
 
 // sign gives the folder a signature. A change of the folder sets its mtime to the present; we set it to a moment two seconds
-// ago, at a nanosecond of our own. Nobody can set the ctime, so even a copy of the folder has another signature.
+// ago, at a nanosecond of our own. Nobody can set the ctime, so even a folder put back with its mtime has another signature,
+// once the kernel's tick (at most 10 ms) has passed.
 func (t *txn) sign() (signature, error) {
 	now := uint64(time.Now().UnixNano())
 	nano := recordSum(key{now, uint64(os.Getpid())}, t.index.sum) % uint64(time.Second)
