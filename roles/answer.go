@@ -1,8 +1,6 @@
 package roles
 
 import (
-	"net"
-
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
@@ -17,7 +15,7 @@ func ResultIPs(ips []IP, index int) []*types100.IPConfig {
 	for _, ip := range ips {
 		c := &types100.IPConfig{
 			Interface: types100.Int(index),
-			Address:   net.IPNet{IP: ip.Prefix.Addr().AsSlice(), Mask: net.CIDRMask(ip.Prefix.Bits(), ip.Prefix.Addr().BitLen())},
+			Address:   *IPNet(ip.Prefix),
 		}
 		if ip.Gateway.IsValid() {
 			c.Gateway = ip.Gateway.AsSlice()

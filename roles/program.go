@@ -16,8 +16,8 @@ import (
 	"github.com/cnibox/cnibox/netutil/trace"
 )
 
-// program is a delegate, or a plugin of a list, that is a foreign executable. The CNI library's invoke package does the same, but brings a tracing library
-// along: 1.8 MB, and a fifth of the time that a start takes.
+// program is a delegate, or a plugin of a list, that is a foreign executable. The CNI library's invoke package does the same, but brings
+// a tracing library along: 1.8 MB, and a fifth of the time that a start takes.
 type program struct {
 	path    string
 	at      string // where the configuration names it, and how, for errors

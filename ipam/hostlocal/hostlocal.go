@@ -65,11 +65,7 @@ func (role) Add(_ context.Context, r *roles.Request) (*types100.Result, error) {
 
 // Check wants an address of each range set to be reserved for the attachment, and those of the previous result to be among them.
 func (role) Check(_ context.Context, r *roles.Request) error {
-	c, err := load(r)
-	if err != nil {
-		return err
-	}
-	s, err := store.New(c.dataDir, r.Owner.Network)
+	c, s, err := loadWithStore(r)
 	if err != nil {
 		return err
 	}
@@ -120,11 +116,7 @@ func (role) GC(_ context.Context, r *roles.Request, valid []roles.Attachment) er
 
 // Status tells whether each range set has an address left, and whether it could be reserved.
 func (role) Status(_ context.Context, r *roles.Request) error {
-	c, err := load(r)
-	if err != nil {
-		return err
-	}
-	s, err := store.New(c.dataDir, r.Owner.Network)
+	c, s, err := loadWithStore(r)
 	if err != nil {
 		return err
 	}
@@ -155,6 +147,16 @@ func open(r *roles.Request) (*store.Store, error) {
 		return nil, err
 	}
 	return store.New(p.IPAM.DataDir, r.Owner.Network)
+}
+
+// loadWithStore is what CHECK and STATUS start from.
+func loadWithStore(r *roles.Request) (*config, *store.Store, error) {
+	c, err := load(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := store.New(c.dataDir, r.Owner.Network)
+	return c, s, err
 }
 
 func holder(r *roles.Request) store.Holder {

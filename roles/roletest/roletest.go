@@ -245,11 +245,7 @@ const (
 	impatience = 500 * time.Millisecond
 )
 
-// Ask connects from a namespace to a Server at "address:port", by "tcp" or "udp", and returns whom it saw.
-func (n *Node) Ask(ns *nstest.NS, network, to string) (seen string, err error) {
-	return ask(ns, network, to, patience)
-}
-
+// ask connects from a namespace to a Server at "address:port", by "tcp" or "udp", and returns whom it saw.
 func ask(ns *nstest.NS, network, to string, wait time.Duration) (seen string, err error) {
 	c, err := dial(ns, network, to, wait)
 	if err != nil {
