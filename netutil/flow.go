@@ -88,23 +88,18 @@ func listFlows(sock *rawnl.Socket, family int, port uint16) ([][]byte, error) {
 		})
 	})
 	a.Nested(ctFilter, func(a *rawnl.Attrs) { a.Uint32(ctFilterOrigFlags, flags) })
-	for range dumpTries {
-		answers, err := sock.Exchange(flowMessage(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, family, a))
-		if err != nil {
-			return nil, errcode.Errorf(errcode.Kernel, "list UDP flows: %w", err)
-		}
-		switch got := &answers[0]; {
-		case got.Interrupted:
-			continue
-		case isOneOf(got.Err, unix.EINVAL, unix.EOPNOTSUPP):
-			return nil, nil
-		case got.Err != nil:
-			return nil, errcode.Errorf(errcode.Kernel, "list UDP flows: %w", got.Err)
-		default:
-			return got.Bodies, nil
-		}
+	got, err := rawnl.Dump(sock.Exchange, flowMessage(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, family, a))
+	switch {
+	case err != nil:
+		return nil, errcode.Errorf(errcode.Kernel, "list UDP flows: %w", err)
+	case got.Interrupted:
+		return nil, errcode.Errorf(errcode.TryAgainLater, "list UDP flows: they change faster than they can be listed")
+	case isOneOf(got.Err, unix.EINVAL, unix.EOPNOTSUPP):
+		return nil, nil
+	case got.Err != nil:
+		return nil, errcode.Errorf(errcode.Kernel, "list UDP flows: %w", got.Err)
 	}
-	return nil, errcode.Errorf(errcode.TryAgainLater, "list UDP flows: they change faster than they can be listed")
+	return got.Bodies, nil
 }
 
 // parseFlow reads a flow as the kernel tells it; ok is false if it is none of UDP.

@@ -69,23 +69,18 @@ func (n *Namespace) do(requests ...request) ([]rawnl.Answer, error) {
 	return answers, nil
 }
 
-// list makes a dump, as often as it takes to get one that nobody changed meanwhile.
+// list makes a dump.
 func (n *Namespace) list(what string, m rawnl.Message) ([][]byte, error) {
-	for range dumpTries {
-		answers, err := n.ask(m)
-		if err != nil {
-			return nil, err
-		}
-		a := &answers[0]
-		if a.Interrupted || errors.Is(a.Err, unix.EINTR) {
-			continue
-		}
-		if a.Err != nil {
-			return nil, errcode.Errorf(errcode.Kernel, "list %s: %w", what, a.Err)
-		}
-		return a.Bodies, nil
+	a, err := rawnl.Dump(n.ask, m)
+	switch {
+	case err != nil:
+		return nil, err
+	case a.Interrupted:
+		return nil, errcode.Errorf(errcode.TryAgainLater, "list %s: they change faster than they can be listed", what)
+	case a.Err != nil:
+		return nil, errcode.Errorf(errcode.Kernel, "list %s: %w", what, a.Err)
 	}
-	return nil, errcode.Errorf(errcode.TryAgainLater, "list %s: they change faster than they can be listed", what)
+	return a.Bodies, nil
 }
 
 // find looks links up by their names: nil where there is none.

@@ -76,26 +76,18 @@ func (c *conn) ask(requests []rawnl.Message) ([][]byte, error) {
 	return found, nil
 }
 
-// dumpTries bounds the repeats of a dump that was interrupted by a change.
-const dumpTries = 64
-
-// dump asks for a list, as often as it takes to get one that nobody changed meanwhile.
+// dump asks for a list; it is empty if what is asked for does not exist.
 func (c *conn) dump(kind int, family uint8, attrs rawnl.Attrs) ([][]byte, error) {
-	for range dumpTries {
-		answers, err := c.Exchange(message(kind, unix.NLM_F_DUMP, family, attrs))
-		if err != nil {
-			return nil, err
-		}
-		a := answers[0]
-		switch {
-		case a.Interrupted || errors.Is(a.Err, unix.EINTR):
-			continue
-		case errors.Is(a.Err, unix.ENOENT):
-			return nil, nil
-		}
-		return a.Bodies, a.Err
+	a, err := rawnl.Dump(c.Exchange, message(kind, unix.NLM_F_DUMP, family, attrs))
+	switch {
+	case err != nil:
+		return nil, err
+	case a.Interrupted:
+		return nil, errcode.Errorf(errcode.TryAgainLater, "packet filter: it changes faster than it can be listed")
+	case errors.Is(a.Err, unix.ENOENT):
+		return nil, nil
 	}
-	return nil, errcode.Errorf(errcode.TryAgainLater, "packet filter: it changes faster than it can be listed")
+	return a.Bodies, a.Err
 }
 
 // batch is messages that the kernel carries out all or not at all.

@@ -132,6 +132,26 @@ func (s *Socket) Exchange(messages ...Message) ([]Answer, error) {
 	return answers, nil
 }
 
+// dumpTries bounds the repeats of a dump.
+const dumpTries = 64
+
+// Dump asks for a list, by a Socket's Exchange or what stands for it, as often as it takes to get one that nobody changed meanwhile. An
+// answer that is Interrupted all the same says that the table changes faster than it can be listed.
+func Dump(exchange func(...Message) ([]Answer, error), m Message) (a Answer, err error) {
+	for range dumpTries {
+		answers, err := exchange(m)
+		if err != nil {
+			return Answer{}, err
+		}
+		a = answers[0]
+		a.Interrupted = a.Interrupted || errors.Is(a.Err, unix.EINTR)
+		if !a.Interrupted {
+			break
+		}
+	}
+	return a, nil
+}
+
 // Browse sends one message and shows the answer's bodies to look, until that has seen enough. The socket is of no more use unless the
 // answer is complete: the rest of it, however long, has not been read.
 func (s *Socket) Browse(m Message, look func(body []byte) (more bool)) (answer Answer, complete bool, err error) {
