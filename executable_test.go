@@ -17,7 +17,7 @@ import (
 var update = flag.Bool("update", false, "write docs/dependencies.txt anew")
 
 const (
-	maxExecutable = 6_000_000 // bytes
+	maxExecutable = 8_000_000 // bytes
 	// maxStartAllocs is the budget for what all packages allocate before main. Every plugin call pays it.
 	maxStartAllocs = 320
 )

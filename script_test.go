@@ -103,6 +103,9 @@ func scriptParams(t *testing.T, dir, version string) testscript.Params {
 			return newScriptHost(env)
 		},
 		Condition: func(condition string) (bool, error) {
+			if feature, ok := strings.CutPrefix(condition, "kernel:"); ok {
+				return nstest.Has(t, feature), nil
+			}
 			least, ok := strings.CutPrefix(condition, "since:")
 			if !ok || !slices.Contains(roles.Versions(), least) {
 				return false, fmt.Errorf("unknown condition %q", condition)

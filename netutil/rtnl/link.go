@@ -170,36 +170,53 @@ func create(up bool, a rawnl.Attrs) rawnl.Message {
 	}
 }
 
+// New is a link to be made, besides its name, MTU and MAC address.
+type New struct {
+	End
+	Kind      string // "macvlan", "vrf"
+	Parent    int    // index of the link that it is made on, in the namespace of the socket; 0: none
+	Master    int    // index of the link that it is enslaved to; 0: none
+	Namespace int    // descriptor of the namespace that it is made in; 0: that of the socket
+	Up        bool
+	Data      func(*rawnl.Attrs) // what the kind has of its own (IFLA_INFO_DATA); nil: nothing
+}
+
+// NewLink makes a link. The answer tells what has become of it, unless it is made in another namespace.
+func NewLink(n New) rawnl.Message {
+	a := n.attrs()
+	for kind, number := range map[uint16]int{unix.IFLA_LINK: n.Parent, unix.IFLA_MASTER: n.Master, unix.IFLA_NET_NS_FD: n.Namespace} {
+		if number != 0 {
+			a.Uint32(kind, uint32(number))
+		}
+	}
+	a.Nested(unix.IFLA_LINKINFO, func(a *rawnl.Attrs) {
+		a.Text(infoKind, n.Kind)
+		if n.Data != nil {
+			a.Nested(infoData, n.Data)
+		}
+	})
+	return create(n.Up, a)
+}
+
 // NewVeth makes a pair, both ends down. The peer is made in the namespace of the descriptor, or beside the first end if that is 0. With a
 // master the first end is a port of that bridge.
 func NewVeth(end, peer End, namespace, master int) rawnl.Message {
-	a := end.attrs()
-	if master != 0 {
-		a.Uint32(unix.IFLA_MASTER, uint32(master))
-	}
-	a.Nested(unix.IFLA_LINKINFO, func(a *rawnl.Attrs) {
-		a.Text(infoKind, "veth")
-		a.Nested(infoData, func(a *rawnl.Attrs) {
-			attrs := peer.attrs()
-			if namespace != 0 {
-				attrs.Uint32(unix.IFLA_NET_NS_FD, uint32(namespace))
-			}
-			a.Bytes(vethPeer, body(0, 0, 0, attrs))
-		})
-	})
-	return create(false, a)
+	return NewLink(New{End: end, Kind: "veth", Master: master, Data: func(a *rawnl.Attrs) {
+		attrs := peer.attrs()
+		if namespace != 0 {
+			attrs.Uint32(unix.IFLA_NET_NS_FD, uint32(namespace))
+		}
+		a.Bytes(vethPeer, body(0, 0, 0, attrs))
+	}})
 }
 
 // NewBridge makes a bridge.
 func NewBridge(end End, vlanFiltering, up bool) rawnl.Message {
-	a := end.attrs()
-	a.Nested(unix.IFLA_LINKINFO, func(a *rawnl.Attrs) {
-		a.Text(infoKind, "bridge")
-		if vlanFiltering {
-			a.Nested(infoData, func(a *rawnl.Attrs) { a.Uint8(bridgeVLANFilter, 1) })
-		}
-	})
-	return create(up, a)
+	n := New{End: end, Kind: "bridge", Up: up}
+	if vlanFiltering {
+		n.Data = func(a *rawnl.Attrs) { a.Uint8(bridgeVLANFilter, 1) }
+	}
+	return NewLink(n)
 }
 
 // Change is what SetLink changes; what is left out stays as it is.
