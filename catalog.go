@@ -21,11 +21,15 @@ func roleInfos() []roleInfo {
 	infos := []roleInfo{
 		{Name: "bridge", Kind: "main", Summary: "joins pods to a bridge by a veth pair"},
 		{Name: fused.Name, Kind: "meta", Summary: "runs the plugins of a list in one process"},
+		{Name: "dummy", Kind: "main", Summary: "gives the pod an interface that leads nowhere"},
 		{Name: "host-local", Kind: "ipam", Summary: "gives addresses from ranges, kept on the node's disk"},
+		{Name: "ipvlan", Kind: "main", Summary: "gives the pod an interface on one of the host's, with that one's MAC address"},
 		{Name: "loopback", Kind: "main", Summary: "brings up the pod's loopback interface"},
+		{Name: "macvlan", Kind: "main", Summary: "gives the pod an interface on one of the host's, with a MAC address of its own"},
 		{Name: "portmap", Kind: "meta", Summary: "leads ports of the host to pods"},
 		{Name: "ptp", Kind: "main", Summary: "joins a pod to the host by a routed veth pair"},
 		{Name: "static", Kind: "ipam", Summary: "gives the addresses that the configuration names"},
+		{Name: "vlan", Kind: "main", Summary: "gives the pod an interface in a VLAN of one of the host's"},
 	}
 	for i := range infos {
 		infos[i].CNIVersions = roles.Versions()

@@ -15,10 +15,14 @@ import (
 	"github.com/cnibox/cnibox/netutil/trace"
 	"github.com/cnibox/cnibox/roles"
 	"github.com/cnibox/cnibox/roles/bridge"
+	"github.com/cnibox/cnibox/roles/dummy"
 	"github.com/cnibox/cnibox/roles/fused"
+	"github.com/cnibox/cnibox/roles/ipvlan"
 	"github.com/cnibox/cnibox/roles/loopback"
+	"github.com/cnibox/cnibox/roles/macvlan"
 	"github.com/cnibox/cnibox/roles/portmap"
 	"github.com/cnibox/cnibox/roles/ptp"
+	"github.com/cnibox/cnibox/roles/vlan"
 )
 
 // roleTable is every plugin that this executable is.
@@ -26,11 +30,15 @@ func roleTable() roles.Table {
 	return roles.Table{
 		"bridge":     bridge.New(),
 		fused.Name:   fused.New(),
+		"dummy":      dummy.New(),
 		"host-local": hostlocal.New(),
+		"ipvlan":     ipvlan.New(),
 		"loopback":   loopback.New(),
+		"macvlan":    macvlan.New(),
 		"portmap":    portmap.New(),
 		"ptp":        ptp.New(),
 		"static":     static.New(),
+		"vlan":       vlan.New(),
 	}
 }
 

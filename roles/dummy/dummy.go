@@ -1,0 +1,47 @@
+// Package dummy is the role that gives a container an interface that leads nowhere: a place for addresses.
+package dummy
+
+import (
+	"context"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/cnibox/cnibox/netutil"
+	"github.com/cnibox/cnibox/roles"
+)
+
+type role struct{}
+
+// New is the role.
+func New() roles.Role { return role{} }
+
+func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error) {
+	c, err := load(r)
+	if err != nil {
+		return nil, err
+	}
+	return c.plan(r.Owner).Add(ctx, r)
+}
+
+func (role) Check(ctx context.Context, r *roles.Request) error {
+	c, err := load(r)
+	if err != nil {
+		return err
+	}
+	return c.plan(r.Owner).Check(ctx, r)
+}
+
+func (role) Del(ctx context.Context, r *roles.Request) error {
+	return roles.DetachInside(ctx, r, netutil.Dummy)
+}
+
+func (role) GC(ctx context.Context, r *roles.Request, _ []roles.Attachment) error {
+	return roles.CollectInside(ctx, r)
+}
+
+func (role) Status(ctx context.Context, r *roles.Request) error {
+	if _, err := load(r); err != nil {
+		return err
+	}
+	return r.IPAM.Status(ctx)
+}
