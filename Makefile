@@ -45,6 +45,12 @@ race: $(TOOLS)/gotestsum
 	@scripts/test-deps gcc libc6-dev
 	@scripts/test -race
 
+.PHONY: vmtest
+vmtest: $(TOOLS)/gotestsum ## run the tests that need namespaces in virtual machines with Debian's kernel; VMTEST_FLAGS, see docs/testing.md
+	@scripts/test-deps
+	@scripts/test-deps kmod qemu-system-x86 xz-utils
+	@scripts/test -vm $(VMTEST_FLAGS)
+
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## run golangci-lint: the rules of .golangci.yml, formatting included
 	@$(TOOLS)/golangci-lint run ./...

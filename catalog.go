@@ -19,6 +19,7 @@ type roleInfo struct {
 // roleInfos describes every role, sorted by name.
 func roleInfos() []roleInfo {
 	infos := []roleInfo{
+		{Name: "bandwidth", Kind: "meta", Summary: "limits how fast a pod sends and receives"},
 		{Name: "bridge", Kind: "main", Summary: "joins pods to a bridge by a veth pair"},
 		{Name: fused.Name, Kind: "meta", Summary: "runs the plugins of a list in one process"},
 		{Name: "dummy", Kind: "main", Summary: "gives the pod an interface that leads nowhere"},

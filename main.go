@@ -14,6 +14,7 @@ import (
 	"github.com/cnibox/cnibox/ipam/static"
 	"github.com/cnibox/cnibox/netutil/trace"
 	"github.com/cnibox/cnibox/roles"
+	"github.com/cnibox/cnibox/roles/bandwidth"
 	"github.com/cnibox/cnibox/roles/bridge"
 	"github.com/cnibox/cnibox/roles/dummy"
 	"github.com/cnibox/cnibox/roles/fused"
@@ -28,6 +29,7 @@ import (
 // roleTable is every plugin that this executable is.
 func roleTable() roles.Table {
 	return roles.Table{
+		"bandwidth":  bandwidth.New(),
 		"bridge":     bridge.New(),
 		fused.Name:   fused.New(),
 		"dummy":      dummy.New(),

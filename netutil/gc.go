@@ -11,12 +11,12 @@ import (
 	"github.com/cnibox/cnibox/netutil/rtnl"
 )
 
-// CollectLinks removes the host side links of the network's attachments that are not valid. Links are told by the owner in their
-// alias; valid is asked by the name that the owner gives them (owner.Owner.LinkName).
+// CollectLinks removes links of the host whose names begin with the prefix and that belong to the network's attachments that are not valid. Links
+// are told by the owner in their alias; valid is asked by the name that the owner gives them (owner.Owner.LinkName for owner.LinkPrefix).
 //
 // All are put into one group and removed together: the kernel waits for all readers of a link before it lets go of it, 20 ms for each one
 // removed alone, and as long for a thousand.
-func CollectLinks(n *Namespace, network string, valid func(linkName string) bool) error {
+func CollectLinks(n *Namespace, prefix, network string, valid func(linkName string) bool) error {
 	unlock, err := n.Lock()
 	if err != nil {
 		return err
@@ -27,7 +27,7 @@ func CollectLinks(n *Namespace, network string, valid func(linkName string) bool
 		return err
 	}
 	isStale := func(l *rtnl.Link) bool {
-		return strings.HasPrefix(l.Name, owner.LinkPrefix) && owner.InNetwork(l.Alias, network) && !valid(l.Name)
+		return strings.HasPrefix(l.Name, prefix) && owner.InNetwork(l.Alias, network) && !valid(l.Name)
 	}
 	var requests []request
 	group := freeGroup(all)

@@ -165,6 +165,8 @@ func kindName(k Kind) string {
 		return "vlan"
 	case Dummy:
 		return "dummy"
+	case IFB:
+		return "ifb"
 	}
 	return "veth"
 }
@@ -312,6 +314,9 @@ func (a *applier) changing(l *Link, link *rtnl.Link, c rtnl.Change) request {
 		explain: func(err error) error {
 			if c.VLANFiltering && errors.Is(err, unix.EOPNOTSUPP) {
 				return linkError(l, err)
+			}
+			if l.Parent != "" && errors.Is(err, unix.ENETDOWN) {
+				return errcode.Errorf(errcode.TryAgainLater, "%s interface %s, which %s is made on, is down: %w", l.ParentAt, l.Parent, l.Name, err)
 			}
 			return errcode.Errorf(errcode.Kernel, "set up %s interface %s: %w", l.Place, l.Name, err)
 		},

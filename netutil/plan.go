@@ -18,6 +18,9 @@ type Plan struct {
 	Addrs   []Addr
 	Routes  []Route
 	Filter  []nft.Entry
+
+	Shapers   []Shaper
+	Redirects []Redirect
 }
 
 // Place is the namespace that an object belongs to.
@@ -48,6 +51,7 @@ const (
 	IPvlan
 	VLANLink // IEEE 802.1Q or 802.1ad
 	Dummy
+	IFB // intermediate functional block: what is sent out of it is received behind it
 )
 
 // Link is a network interface.

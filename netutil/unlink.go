@@ -27,6 +27,16 @@ func DeleteLink(n *Namespace, name string) (found bool, err error) {
 	return true, nil
 }
 
+// DeleteLinkOf is DeleteLink for a link whose name alone does not tell that it may go: one of another kind stays.
+func DeleteLinkOf(n *Namespace, name string, kind Kind) error {
+	l, err := n.findLink(name)
+	if l == nil || err != nil || l.Kind != kindName(kind) {
+		return err
+	}
+	_, err = DeleteLink(n, name)
+	return err
+}
+
 // deleteUnused removes a shared link if nobody has begun to use it since it was made.
 func (a *applier) deleteUnused(l *Link) error {
 	n := a.kernel.at(l.Place)
@@ -100,6 +110,24 @@ func DeleteInside(sandbox *Namespace, o owner.Owner, kinds ...Kind) error {
 	}
 	_, err = DeleteLink(sandbox, o.IfName)
 	return err
+}
+
+// HostSide is the link of the host whose other end is the container's link of the name; nil if it is no pair, or its other end elsewhere.
+func HostSide(host, sandbox *Namespace, name string) (*rtnl.Link, error) {
+	inside, err := sandbox.findLink(name)
+	if inside == nil || err != nil || inside.Kind != kindName(Veth) {
+		return nil, err
+	}
+	l, err := host.byIndex(inside.Peer)
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return nil, nil
+	case err != nil:
+		return nil, errcode.Errorf(errcode.Kernel, "the other end of %s: %w", name, err)
+	case l.Kind != kindName(Veth) || l.Peer != inside.Index: // the number is another link's here
+		return nil, nil
+	}
+	return l, nil
 }
 
 // SetDown takes a link down. It succeeds if there is none.

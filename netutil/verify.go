@@ -40,6 +40,9 @@ func Verify(_ context.Context, p *Plan, k Kernel) error {
 			return err
 		}
 	}
+	if err := v.shapes(); err != nil {
+		return err
+	}
 	if len(p.Filter) == 0 {
 		return nil
 	}

@@ -67,6 +67,14 @@ func Chained(prev, own *types100.Result) *types100.Result {
 	return out
 }
 
+// NeedPrev is an error if a role that works on what other plugins have made has no prevResult.
+func NeedPrev(r *Request, role string) error {
+	if r.Prev == nil {
+		return errcode.Errorf(errcode.InvalidConfig, "prevResult: missing; %s belongs behind the plugin that makes the container's interface", role)
+	}
+	return nil
+}
+
 // Attached finds the container's interface in a prevResult, and the addresses that it has there. A result of versions before 0.3.0
 // knows no interfaces: then the addresses are all, and the interface has only its name.
 func Attached(r *Request) (*types100.Interface, []IP, error) {

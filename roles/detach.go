@@ -36,7 +36,7 @@ func deleteLink(r *Request) error {
 // Collect is the GC of such a role. It goes on after errors and joins them.
 func Collect(ctx context.Context, r *Request, valid []Attachment, features ...nft.Feature) error {
 	isValid := LinkNames(r.Owner.Network, valid)
-	errs := []error{netutil.CollectLinks(r.Host, r.Owner.Network, isValid)}
+	errs := []error{netutil.CollectLinks(r.Host, owner.LinkPrefix, r.Owner.Network, isValid)}
 	for _, f := range features {
 		errs = append(errs, netutil.NFT(r.Host).GC(r.Owner.Network, f, isValid))
 	}
@@ -49,9 +49,14 @@ func Collect(ctx context.Context, r *Request, valid []Attachment, features ...nf
 // LinkNames tells whether a host side link's name, under which the packet filter too keeps what is an attachment's, belongs to one of
 // the network's valid attachments.
 func LinkNames(network string, valid []Attachment) func(linkName string) bool {
+	return Names(network, valid, owner.Owner.LinkName)
+}
+
+// Names tells whether a name is one that name gives to one of the network's valid attachments.
+func Names(network string, valid []Attachment, name func(owner.Owner) string) func(string) bool {
 	names := make(map[string]bool, len(valid))
 	for _, v := range valid {
-		names[owner.Owner{Network: network, ContainerID: v.ContainerID, IfName: v.IfName}.LinkName()] = true
+		names[name(owner.Owner{Network: network, ContainerID: v.ContainerID, IfName: v.IfName})] = true
 	}
-	return func(linkName string) bool { return names[linkName] }
+	return func(n string) bool { return names[n] }
 }

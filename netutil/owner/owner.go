@@ -25,6 +25,12 @@ func (o Owner) LinkName() string {
 	return LinkPrefix + o.hash()[:11]
 }
 
+// IFBPrefix begins the name of every device that takes in what a container sends, to be limited (role bandwidth).
+const IFBPrefix = "ifb"
+
+// IFBName is the name of that device: 15 characters, as of LinkName, of which 12 are the hash.
+func (o Owner) IFBName() string { return IFBPrefix + o.hash()[:12] }
+
 // MAC is the address of the attachment's host side link: locally administered, and always the same for one owner.
 func (o Owner) MAC() net.HardwareAddr { return macOf(0x02, []byte(o.String())) }
 

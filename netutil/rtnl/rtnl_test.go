@@ -224,9 +224,14 @@ func TestForwarding(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(append(body(3, 1, 1, nil), 7, 0, 3, 0, 'a', 'b', 0, 0))
 	f.Add(NewRoute(Route{Link: 1, Dst: netip.MustParsePrefix("10.0.0.0/8"), Gateway: netip.MustParseAddr("10.0.0.1")}, true).Body)
+	f.Add(NewTBF(1, Shape{Rate: 1e6, Burst: 1e5}).Body)
+	f.Add(NewFilter(Filter{Link: 1, Addr: netip.MustParsePrefix("fd00::/48"), To: 2}).Body)
 	f.Add(NewAddr(Addr{Prefix: netip.MustParsePrefix("10.0.0.1/8")}).Body)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, _ = ParseLink(b), ParseForwarding(b)
+		_, _, _ = ParseLink(b), ParseForwarding(b), ParseQdisc(b)
+		if filter, ok := ParseFilter(b); ok && filter.Addr.IsValid() && filter.Addr.Bits() < 0 {
+			t.Fatalf("%x is %v", b, filter)
+		}
 		if a, ok := ParseAddr(b); ok && !a.Prefix.IsValid() {
 			t.Fatalf("%x is %v", b, a)
 		}

@@ -22,8 +22,8 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 	if err != nil {
 		return nil, err
 	}
-	if r.Prev == nil {
-		return nil, invalid("prevResult: missing; portmap belongs behind the plugin that makes the container's interface")
+	if err := roles.NeedPrev(r, "portmap"); err != nil {
+		return nil, err
 	}
 	p, err := c.planFor(r)
 	if err != nil {

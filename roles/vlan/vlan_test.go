@@ -79,6 +79,9 @@ func TestLinkInContainer(t *testing.T) {
 	c := conf(t.TempDir(), `, "master": "net1", "linkInContainer": true, "vlanId": 7`)
 	a := n.Pod("a")
 	a.Run("ip", "link", "add", "net1", "type", "veth", "peer", "name", "far")
+	_, err := n.Do(roletest.Call{Verb: "ADD", Role: "vlan", Pod: a, Conf: c})
+	errtest.Want(t, err, errcode.TryAgainLater, "net1", "down")
+	a.Run("ip", "link", "set", "net1", "up")
 	n.Add("vlan", "a", c)
 	if err := n.Check("vlan", "a", c); err != nil {
 		t.Errorf("CHECK: %v", err)

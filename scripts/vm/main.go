@@ -1,0 +1,93 @@
+// Command vm runs the tests that need network namespaces in virtual machines with Debian's own kernel, which has what this machine's may lack:
+// VLANs, ipvlan, dummy, VRF, fq_codel and so on. It prints the tests' events as `go test -json` does.
+//
+//	go run ./scripts/vm [-run REGEXP] [-cache DIR] [PACKAGE...]
+//
+// qemu emulates the processor, so neither KVM nor any right on the host is needed; a test takes five to twenty times as long.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+type options struct {
+	run      string        // of the tests, a regular expression
+	cache    string        // folder for the kernel
+	limit    time.Duration // for one machine
+	packages []string
+}
+
+func main() {
+	o := options{}
+	home, _ := os.UserCacheDir()
+	flag.StringVar(&o.run, "run", "", "only tests that match this regular expression")
+	flag.StringVar(&o.cache, "cache", filepath.Join(home, "cnibox-vm"), "folder that the kernel is kept in")
+	flag.DurationVar(&o.limit, "limit", 30*time.Minute, "how long a machine may run")
+	flag.Parse()
+	o.packages = flag.Args()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, &o); err != nil {
+		fmt.Fprintln(os.Stderr, "vm:", err)
+		os.Exit(1)
+	}
+}
+
+// run prepares the machines' image, and has each of them run its share of the packages.
+func run(ctx context.Context, o *options) error {
+	work, err := os.MkdirTemp("", "cnibox-vm-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(work) }()
+	kernel, err := fetchKernel(ctx, o.cache)
+	if err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
+	suites, err := buildSuites(ctx, o, work)
+	if err != nil {
+		return fmt.Errorf("tests: %w", err)
+	}
+	image := filepath.Join(work, "initramfs")
+	if err := writeImage(ctx, image, kernel, suites, work); err != nil {
+		return fmt.Errorf("image: %w", err)
+	}
+	shares := share(suites)
+	done := make(chan error, len(shares))
+	for i, s := range shares {
+		m := machine{kernel: kernel.path, image: image, dir: filepath.Join(work, fmt.Sprint("machine", i)), limit: o.limit}
+		go func() { done <- m.run(ctx, s) }()
+	}
+	var errs []error
+	for range shares {
+		errs = append(errs, <-done)
+	}
+	return errors.Join(errs...)
+}
+
+// share splits the suites among two machines: this module's own package takes as long as all others.
+func share(suites []suite) [][]suite {
+	var own, others []suite
+	for _, s := range suites {
+		if s.dir == "." {
+			own = append(own, s)
+		} else {
+			others = append(others, s)
+		}
+	}
+	var out [][]suite
+	for _, s := range [][]suite{own, others} {
+		if len(s) > 0 {
+			out = append(out, s)
+		}
+	}
+	return out
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// suite is the tests of one package.
+type suite struct {
+	pkg    string // import path
+	dir    string // within the module
+	binary string
+	args   []string
+}
+
+// needsNamespaces is what a package's tests import if they are about the kernel; the others would find nothing new in a machine.
+const needsNamespaces = "/netutil/nstest"
+
+// excluded are tests that are not about the kernel, by the package's folder, each with the reason why it cannot run in a machine.
+func excluded() map[string][]string {
+	return map[string][]string{
+		".": {
+			"^TestDependencies$",                // needs the go command
+			"^TestExecutable$/version_from_git", // needs git, and the repository
+		},
+		"ipam/hostlocal": {
+			"^TestWithReference$", // needs the go command; it is about files only
+		},
+		"netutil/nstest/faults": {
+			"^TestBuild", // needs the go command
+		},
+		"scripts/bench/floor": {"."}, // needs the go command; the floor program is only measured
+	}
+}
+
+// buildSuites compiles the tests of the packages that need it.
+func buildSuites(ctx context.Context, o *options, work string) ([]suite, error) {
+	patterns := o.packages
+	if len(patterns) == 0 {
+		patterns = []string{"./..."}
+	}
+	const format = `{{.ImportPath}} {{.Dir}} {{join .TestImports ","}},{{join .XTestImports ","}},{{join .Imports ","}}`
+	out, err := output(ctx, "go", append([]string{"list", "-f", format}, patterns...)...)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	var suites []suite
+	for line := range strings.Lines(out) {
+		fields := strings.Fields(line)
+		if !strings.Contains(fields[2], needsNamespaces) && !strings.Contains(fields[2], "/roles/roletest") {
+			continue
+		}
+		s := suite{pkg: fields[0]}
+		if s.dir, err = filepath.Rel(root, fields[1]); err != nil {
+			return nil, err
+		}
+		if !s.configure(o) {
+			continue
+		}
+		s.binary = filepath.Join(work, strings.ReplaceAll(s.dir, "/", "-")+".test")
+		if _, err := output(ctx, "go", "test", "-c", "-o", s.binary, s.pkg); err != nil {
+			return nil, err
+		}
+		if _, err := os.Stat(s.binary); err == nil { // a package without test files makes none
+			suites = append(suites, s)
+		}
+	}
+	if len(suites) == 0 {
+		return nil, fmt.Errorf("no package of %s has tests that need a network namespace", strings.Join(patterns, " "))
+	}
+	return suites, nil
+}
+
+// configure sets the arguments, and tells whether anything is left to run.
+func (s *suite) configure(o *options) bool {
+	s.args = []string{"-test.v=test2json", "-test.count=1", "-test.timeout=" + o.limit.String()}
+	if o.run != "" {
+		s.args = append(s.args, "-test.run="+o.run)
+	}
+	skip := excluded()[s.dir]
+	if len(skip) > 0 {
+		s.args = append(s.args, "-test.skip="+strings.Join(skip, "|"))
+	}
+	return len(skip) != 1 || skip[0] != "."
+}
+
+// output runs a program; what it printed is in the error if it fails.
+func output(ctx context.Context, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w\n%s%s", name, strings.Join(args, " "), err, out, stderr.String())
+	}
+	return string(out), nil
+}
