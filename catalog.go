@@ -30,6 +30,7 @@ func roleInfos() []roleInfo {
 		{Name: "portmap", Kind: "meta", Summary: "leads ports of the host to pods"},
 		{Name: "ptp", Kind: "main", Summary: "joins a pod to the host by a routed veth pair"},
 		{Name: "static", Kind: "ipam", Summary: "gives the addresses that the configuration names"},
+		{Name: "tuning", Kind: "meta", Summary: "changes sysctls and attributes of a pod's interface"},
 		{Name: "vlan", Kind: "main", Summary: "gives the pod an interface in a VLAN of one of the host's"},
 	}
 	for i := range infos {

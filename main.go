@@ -23,6 +23,7 @@ import (
 	"github.com/cnibox/cnibox/roles/macvlan"
 	"github.com/cnibox/cnibox/roles/portmap"
 	"github.com/cnibox/cnibox/roles/ptp"
+	"github.com/cnibox/cnibox/roles/tuning"
 	"github.com/cnibox/cnibox/roles/vlan"
 )
 
@@ -40,6 +41,7 @@ func roleTable() roles.Table {
 		"portmap":    portmap.New(),
 		"ptp":        ptp.New(),
 		"static":     static.New(),
+		"tuning":     tuning.New(),
 		"vlan":       vlan.New(),
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -149,10 +152,13 @@ func (v *verifier) sysctl(s *Sysctl) error {
 		return nil
 	}
 	got, err := v.kernel.at(s.Place).Sysctl(s.Path...)
+	if errors.Is(err, fs.ErrNotExist) {
+		return differs("%s %s is gone", s.Place, sysctlPath(s.Path...))
+	}
 	if err != nil {
 		return err
 	}
-	if got != s.Value {
+	if !slices.Equal(strings.Fields(got), strings.Fields(s.Value)) { // the kernel puts its own space between numbers
 		return differs("%s %s is %s, not %s", s.Place, sysctlPath(s.Path...), got, s.Value)
 	}
 	return nil

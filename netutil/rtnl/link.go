@@ -22,6 +22,7 @@ type Link struct {
 	Flags         uint32 // IFF_
 	OperState     uint8  // IF_OPER_
 	Promisc       uint32 // how often it was asked for
+	TxQLen        int    // packets
 	Group         uint32
 
 	Child             Child
@@ -107,6 +108,8 @@ func ParseLink(b []byte) *Link {
 			l.Peer = int(number(v))
 		case unix.IFLA_PROMISCUITY:
 			l.Promisc = number(v)
+		case unix.IFLA_TXQLEN:
+			l.TxQLen = int(number(v))
 		case unix.IFLA_GROUP:
 			l.Group = number(v)
 		case unix.IFLA_OPERSTATE:
@@ -237,6 +240,9 @@ type Change struct {
 	Up, Down, Promisc bool
 	NoLinkLocal       bool // IPv6: give it no link-local address when it comes up
 	VLANFiltering     bool // of a bridge; only on
+	// Flags are the IFF_ that are set as they are in Flags, of those in FlagsMask.
+	Flags, FlagsMask uint32
+	TxQLen           *int // packets
 }
 
 // SetLink changes a link.
@@ -252,6 +258,9 @@ func SetLink(index int, c Change) rawnl.Message {
 		if n != 0 {
 			a.Uint32(kind, n)
 		}
+	}
+	if c.TxQLen != nil {
+		a.Uint32(unix.IFLA_TXQLEN, uint32(*c.TxQLen))
 	}
 	if c.Hairpin || c.Isolated {
 		a.Nested(unix.IFLA_LINKINFO, c.port)
@@ -284,6 +293,7 @@ func (c Change) port(a *rawnl.Attrs) {
 }
 
 func (c Change) flags() (flags, mask uint32) {
+	flags, mask = c.Flags, c.FlagsMask
 	if c.Up {
 		flags, mask = flags|unix.IFF_UP, mask|unix.IFF_UP
 	}

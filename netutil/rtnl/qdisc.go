@@ -55,7 +55,7 @@ type Shape struct {
 }
 
 // traffic is a request about a link's discipline, class or filter.
-func traffic(kind uint16, flags uint16, link int, handle, parent, info uint32, name string, options func(*rawnl.Attrs)) rawnl.Message {
+func traffic(kind, flags uint16, link int, handle, parent, info uint32, name string, options func(*rawnl.Attrs)) rawnl.Message {
 	b := make([]byte, headerOfTraffic)
 	binary.NativeEndian.PutUint32(b[4:], uint32(link))
 	binary.NativeEndian.PutUint32(b[8:], handle)

@@ -70,8 +70,14 @@ func run() error {
 func mounts() error {
 	var errs []error
 	for _, m := range []struct{ kind, at, options string }{
-		{"proc", "/proc", ""}, {"sysfs", "/sys", ""}, {"devtmpfs", "/dev", ""}, {"devpts", "/dev/pts", ""},
-		{"tmpfs", "/dev/shm", ""}, {"tmpfs", "/tmp", "mode=1777"}, {"tmpfs", "/run", ""}, {"tmpfs", "/var/lib", ""},
+		{"proc", "/proc", ""},
+		{"sysfs", "/sys", ""},
+		{"devtmpfs", "/dev", ""},
+		{"devpts", "/dev/pts", ""},
+		{"tmpfs", "/dev/shm", ""},
+		{"tmpfs", "/tmp", "mode=1777"},
+		{"tmpfs", "/run", ""},
+		{"tmpfs", "/var/lib", ""},
 		{"cgroup2", "/sys/fs/cgroup", ""},
 	} {
 		_ = os.MkdirAll(m.at, 0o755)

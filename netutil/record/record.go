@@ -1,0 +1,114 @@
+// Package record keeps a file for an attachment: what DEL must know and cannot find in the kernel.
+package record
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/owner"
+	"github.com/cnibox/cnibox/netutil/trace"
+)
+
+// maxSize bounds what is read of a record, in bytes.
+const maxSize = 1 << 20
+
+// Folder holds records, one file each.
+type Folder string
+
+// longestName is the most that file systems take of a file's name, in bytes.
+const longestName = 255
+
+// Name is the name of a file of which the attachment has one of its own. Where the container ID is too long for a file system, a hash
+// takes the place of both.
+func Name(o owner.Owner, separator, end string) string {
+	if name := o.ContainerID + separator + o.IfName + end; len(name) <= longestName {
+		return name
+	}
+	return o.LinkName() + end
+}
+
+// Write makes the file, or replaces it. The name appears with all of the text in it, on the disk too. The folder is made if it is missing.
+func (d Folder) Write(name string, text []byte) error {
+	path := filepath.Join(string(d), name)
+	defer trace.Start("write", "", path).End()
+	if err := os.MkdirAll(string(d), 0o700); err != nil {
+		return failed(err)
+	}
+	temp, err := os.CreateTemp(string(d), ".new-*") // 0600; a link that somebody put there is not followed
+	if err != nil {
+		return failed(err)
+	}
+	_, err = temp.Write(text)
+	err = errors.Join(err, temp.Sync(), temp.Close())
+	if err == nil {
+		err = os.Rename(temp.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(temp.Name())
+	}
+	return failed(err)
+}
+
+// Read is the file's text; nil if there is none. What is no regular file is an error.
+func (d Folder) Read(name string) ([]byte, error) {
+	path := filepath.Join(string(d), name)
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if missing(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, failed(err)
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &os.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
+	}
+	if err != nil {
+		return nil, failed(err)
+	}
+	text, err := io.ReadAll(io.LimitReader(file, maxSize))
+	return text, failed(err)
+}
+
+// Remove removes the file. It succeeds if there is none.
+func (d Folder) Remove(name string) error {
+	err := os.Remove(filepath.Join(string(d), name))
+	if missing(err) {
+		return nil
+	}
+	return failed(err)
+}
+
+// Names are the files whose names end so.
+func (d Folder) Names(end string) ([]string, error) {
+	entries, err := os.ReadDir(string(d))
+	if missing(err) {
+		return nil, nil
+	}
+	var names []string
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), end) && !strings.HasPrefix(e.Name(), ".") {
+			names = append(names, e.Name())
+		}
+	}
+	return names, failed(err)
+}
+
+func missing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENAMETOOLONG)
+}
+
+func failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errcode.Errorf(errcode.Storage, "%w", err)
+}
