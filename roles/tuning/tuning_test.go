@@ -141,14 +141,14 @@ func TestWhoseMACAddressCounts(t *testing.T) {
 
 func TestCheckNoticesEachDifference(t *testing.T) {
 	for change, want := range map[string]string{
-		"ip link set eth0 address 02:00:00:00:00:08":      "MAC",
-		"ip link set eth0 mtu 1399":                       "mtu",
-		"ip link set eth0 promisc off":                    "promiscuous",
-		"ip link set eth0 allmulticast off":               "all-multicast",
-		"ip link set eth0 txqueuelen 56":                  "queue",
-		"sysctl -qw net.ipv4.conf.eth0.arp_filter=0":      "arp_filter",
+		"ip link set eth0 address 02:00:00:00:00:08":          "MAC",
+		"ip link set eth0 mtu 1399":                           "mtu",
+		"ip link set eth0 promisc off":                        "promiscuous",
+		"ip link set eth0 allmulticast off":                   "all-multicast",
+		"ip link set eth0 txqueuelen 56":                      "queue",
+		"sysctl -qw net.ipv4.conf.eth0.arp_filter=0":          "arp_filter",
 		"sysctl -qw net.ipv4.ip_local_port_range='2000 3001'": "ip_local_port_range",
-		"ip link del eth0":                                "eth0",
+		"ip link del eth0":                                    "eth0",
 	} {
 		n := newNode(t)
 		n.must("ADD", everything)
