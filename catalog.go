@@ -21,6 +21,7 @@ func roleInfos() []roleInfo {
 	infos := []roleInfo{
 		{Name: "bandwidth", Kind: "meta", Summary: "limits how fast a pod sends and receives"},
 		{Name: "bridge", Kind: "main", Summary: "joins pods to a bridge by a veth pair"},
+		{Name: "flannel", Kind: "meta", Summary: "attaches pods to the subnet that flanneld has given to this node"},
 		{Name: fused.Name, Kind: "meta", Summary: "runs the plugins of a list in one process"},
 		{Name: "dummy", Kind: "main", Summary: "gives the pod an interface that leads nowhere"},
 		{Name: "host-local", Kind: "ipam", Summary: "gives addresses from ranges, kept on the node's disk"},

@@ -17,6 +17,7 @@ import (
 	"github.com/cnibox/cnibox/roles/bandwidth"
 	"github.com/cnibox/cnibox/roles/bridge"
 	"github.com/cnibox/cnibox/roles/dummy"
+	"github.com/cnibox/cnibox/roles/flannel"
 	"github.com/cnibox/cnibox/roles/fused"
 	"github.com/cnibox/cnibox/roles/ipvlan"
 	"github.com/cnibox/cnibox/roles/loopback"
@@ -32,6 +33,7 @@ func roleTable() roles.Table {
 	return roles.Table{
 		"bandwidth":  bandwidth.New(),
 		"bridge":     bridge.New(),
+		"flannel":    flannel.New(),
 		fused.Name:   fused.New(),
 		"dummy":      dummy.New(),
 		"host-local": hostlocal.New(),

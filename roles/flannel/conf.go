@@ -1,0 +1,81 @@
+package flannel
+
+import (
+	"encoding/json"
+	"path/filepath"
+
+	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/record"
+	"github.com/cnibox/cnibox/roles"
+)
+
+const (
+	defaultSubnetFile = "/run/flannel/subnet.env"
+	defaultDataDir    = "/var/lib/cni/flannel"
+)
+
+// keys is an object of a configuration, of which the role sets some keys and hands on the others.
+type keys map[string]json.RawMessage
+
+// conf is the network configuration of the role; README.md explains the keys.
+type conf struct {
+	SubnetFile    string          `json:"subnetFile"`
+	DataDir       string          `json:"dataDir"`
+	Delegate      keys            `json:"delegate"`
+	IPAM          keys            `json:"ipam"`
+	RuntimeConfig json.RawMessage `json:"runtimeConfig"`
+
+	kind string // delegate.type
+}
+
+// load reads and checks the configuration. DEL and GC read leniently: what is wrong then has its default.
+func load(r *roles.Request, lenient bool) (*conf, error) {
+	c := &conf{}
+	if err := roles.Decode(r.Conf, c, lenient); err != nil {
+		return nil, err
+	}
+	if c.SubnetFile == "" {
+		c.SubnetFile = defaultSubnetFile
+	}
+	if c.DataDir == "" {
+		c.DataDir = defaultDataDir
+	}
+	err := c.check()
+	if lenient {
+		return c, nil
+	}
+	return c, err
+}
+
+func (c *conf) check() error {
+	c.kind = "bridge"
+	if text, ok := c.Delegate["type"]; ok {
+		if err := json.Unmarshal(text, &c.kind); err != nil || c.kind == "" {
+			c.kind = "bridge"
+			return invalid("delegate.type: %s is not the name of a plugin", text)
+		}
+	}
+	for _, key := range []string{"name", "ipam"} {
+		if _, ok := c.Delegate[key]; ok {
+			return invalid("delegate.%s: not here; it follows from the network", key)
+		}
+	}
+	for key, path := range map[string]string{"subnetFile": c.SubnetFile, "dataDir": c.DataDir} {
+		if !filepath.IsAbs(path) {
+			return invalid("%s: %q is no absolute path", key, path)
+		}
+	}
+	if text, ok := c.IPAM["routes"]; ok {
+		var routes []json.RawMessage
+		if json.Unmarshal(text, &routes) != nil {
+			return invalid("ipam.routes: %s is no list", text)
+		}
+	}
+	return nil
+}
+
+func (c *conf) folder() record.Folder { return record.Folder(c.DataDir) }
+
+func invalid(format string, args ...any) error {
+	return errcode.Errorf(errcode.InvalidConfig, format, args...)
+}
