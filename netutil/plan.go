@@ -23,6 +23,17 @@ type Plan struct {
 	Redirects []Redirect
 }
 
+// Standing is the plan for links that have been made: all else of it is still to be done.
+func (p *Plan) Standing() *Plan {
+	out := *p
+	out.Links = nil
+	for _, l := range p.Links {
+		l.Kind = Existing
+		out.Links = append(out.Links, l)
+	}
+	return &out
+}
+
 // Place is the namespace that an object belongs to.
 type Place uint8
 

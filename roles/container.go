@@ -211,6 +211,48 @@ func askIPAM(ctx context.Context, r *Request, into *types100.Result) ([]IP, erro
 	return IPsOf(got.IPs)
 }
 
+// Attach is what ADD of a role with a host side does: it asks for addresses if there is an ipam plugin, and makes the plan that plan returns
+// for them and their routes. Where the link must be there first, plan is called before without any.
+func Attach(ctx context.Context, r *Request, res *types100.Result, plan func([]IP) (*netutil.Plan, error)) (*netutil.Applied, error) {
+	if r.IPAM.NeedsLink() {
+		return linkFirst(ctx, r, res, plan)
+	}
+	var ips []IP
+	if r.IPAM != nil {
+		var err error
+		if ips, err = Addresses(ctx, r, res); err != nil {
+			return nil, err
+		}
+	}
+	p, err := plan(ips)
+	if err != nil {
+		return nil, err
+	}
+	return Apply(ctx, r, p)
+}
+
+// linkFirst makes the link, asks for addresses, and then makes what is missing of the whole plan.
+func linkFirst(ctx context.Context, r *Request, res *types100.Result, plan func([]IP) (*netutil.Plan, error)) (*netutil.Applied, error) {
+	p, err := plan(nil)
+	if err != nil {
+		return nil, err
+	}
+	p.Filter = nil // it comes with the addresses, once
+	made, err := Apply(ctx, r, p)
+	if err != nil {
+		return nil, err
+	}
+	ips, err := askIPAM(ctx, r, res)
+	if err != nil {
+		return nil, err
+	}
+	if p, err = plan(ips); err != nil {
+		return nil, err
+	}
+	_, err = Apply(ctx, r, p.Standing())
+	return made, err
+}
+
 // PodMAC is the MAC address of a container's interface where nobody asked for one.
 func PodMAC(o owner.Owner, ips []IP) net.HardwareAddr {
 	var first netip.Addr

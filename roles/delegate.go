@@ -18,7 +18,12 @@ type Delegate struct {
 	call func(ctx context.Context, verb string) (*types100.Result, error) // only ADD has a result
 	undo *netutil.Undo
 	own  bool // one of our own roles
+	kind string
 }
+
+// NeedsLink tells that the plugin asks the container's own network for an address, so that the interface must be there and up before. The
+// others are asked first, so that an interface is made for an address that there is.
+func (d *Delegate) NeedsLink() bool { return d != nil && d.kind == "dhcp" }
 
 // Add asks for addresses. Its inverse is on the request's undo list before it is called: an ADD that fails halfway, or whose answer is
 // lost, may have reserved an address all the same (CNI spec, section 4).
@@ -53,7 +58,7 @@ func (r *Request) delegate(conf *common) {
 	if kind == "" {
 		return
 	}
-	d := &Delegate{undo: r.Undo}
+	d := &Delegate{undo: r.Undo, kind: kind}
 	own, path, err := lookUp(r, "ipam.type", kind)
 	switch {
 	case err != nil:

@@ -29,15 +29,12 @@ func (x *Inside) Add(ctx context.Context, r *Request) (*types100.Result, error) 
 	if err := refuseInterface(r); err != nil {
 		return nil, err
 	}
-	ips, err := x.addresses(ctx, r, res)
-	if err != nil {
-		return nil, err
+	var ips []IP
+	plan := func(given []IP) (*netutil.Plan, error) {
+		ips = given
+		return x.plan(r, ips, res.Routes)
 	}
-	p, err := x.plan(r, ips, res.Routes)
-	if err != nil {
-		return nil, err
-	}
-	made, err := Apply(ctx, r, p)
+	made, err := x.attach(ctx, r, res, plan)
 	if err != nil {
 		return nil, err
 	}
@@ -51,16 +48,28 @@ func (x *Inside) Add(ctx context.Context, r *Request) (*types100.Result, error) 
 	return Answer(r, res, ips, x.DNS), nil
 }
 
-// addresses are those that the ipam plugin gives, those taken over, or none.
-func (x *Inside) addresses(ctx context.Context, r *Request, res *types100.Result) ([]IP, error) {
+// attach makes the plan for the addresses that the ipam plugin gives, for those taken over, or for none.
+func (x *Inside) attach(ctx context.Context, r *Request, res *types100.Result, plan func([]IP) (*netutil.Plan, error)) (*netutil.Applied, error) {
+	if r.IPAM.NeedsLink() {
+		return linkFirst(ctx, r, res, plan)
+	}
+	var ips []IP
+	var err error
 	switch {
 	case r.IPAM != nil:
-		return askIPAM(ctx, r, res)
+		ips, err = askIPAM(ctx, r, res)
 	case x.adopts(r):
 		res.Routes, res.DNS = r.Prev.Routes, r.Prev.DNS
-		return IPsOf(r.Prev.IPs)
+		ips, err = IPsOf(r.Prev.IPs)
 	}
-	return nil, nil
+	if err != nil {
+		return nil, err
+	}
+	p, err := plan(ips)
+	if err != nil {
+		return nil, err
+	}
+	return Apply(ctx, r, p)
 }
 
 func (x *Inside) adopts(r *Request) bool { return x.Adopt && r.IPAM == nil && r.Prev != nil }

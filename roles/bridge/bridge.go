@@ -27,26 +27,19 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 	}
 	res := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
 	var ips []roles.IP
-	if r.IPAM != nil {
-		if ips, err = roles.Addresses(ctx, r, res); err != nil {
-			return nil, err
-		}
-		if ips, err = c.gateways(ips); err != nil {
-			return nil, err
-		}
-	}
-	if c.IsDefaultGateway {
-		res.Routes = roles.WithDefault(res.Routes, ips)
-	}
 	mac := c.mac
-	if mac == nil {
-		mac = roles.PodMAC(r.Owner, ips)
-	}
-	p, err := c.plan(r.Owner, mac, ips, res.Routes)
-	if err != nil {
-		return nil, err
-	}
-	made, err := roles.Apply(ctx, r, p)
+	made, err := roles.Attach(ctx, r, res, func(given []roles.IP) (p *netutil.Plan, err error) {
+		if ips, err = c.gateways(given); err != nil {
+			return nil, err
+		}
+		if c.IsDefaultGateway {
+			res.Routes = roles.WithDefault(res.Routes, ips)
+		}
+		if mac == nil {
+			mac = roles.PodMAC(r.Owner, ips)
+		}
+		return c.plan(r.Owner, mac, ips, res.Routes)
+	})
 	if err != nil {
 		return nil, err
 	}

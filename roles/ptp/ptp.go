@@ -3,6 +3,7 @@ package ptp
 
 import (
 	"context"
+	"net"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
@@ -22,19 +23,17 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 		return nil, err
 	}
 	res := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
-	ips, err := roles.Addresses(ctx, r, res)
-	if err != nil {
-		return nil, err
-	}
-	if ips, err = roles.WithGateways(ips); err != nil {
-		return nil, err
-	}
-	mac := roles.PodMAC(r.Owner, ips)
-	p, err := c.plan(r.Owner, mac, ips, res.Routes)
-	if err != nil {
-		return nil, err
-	}
-	made, err := roles.Apply(ctx, r, p)
+	var ips []roles.IP
+	var mac net.HardwareAddr
+	made, err := roles.Attach(ctx, r, res, func(given []roles.IP) (p *netutil.Plan, err error) {
+		if ips, err = roles.WithGateways(given); err != nil {
+			return nil, err
+		}
+		if mac == nil {
+			mac = roles.PodMAC(r.Owner, ips)
+		}
+		return c.plan(r.Owner, mac, ips, res.Routes)
+	})
 	if err != nil {
 		return nil, err
 	}
