@@ -158,7 +158,9 @@ func (v *verifier) route(r *Route) error {
 	}
 	want := kernelRoute(l, r)
 	if want.Table == 0 {
-		want.Table = unix.RT_TABLE_MAIN
+		if want.Table, err = v.kernel.at(r.Place).mainTable(l); err != nil {
+			return err
+		}
 	}
 	if r.AnyTable {
 		want.Table = 0
