@@ -21,11 +21,14 @@ func roleInfos() []roleInfo {
 	infos := []roleInfo{
 		{Name: "bridge", Kind: "main", Summary: "joins pods to a bridge by a veth pair"},
 		{Name: fused.Name, Kind: "meta", Summary: "runs the plugins of a list in one process"},
+		{Name: "host-device", Kind: "main", Summary: "hands an interface of the host over to a pod"},
 		{Name: "host-local", Kind: "ipam", Summary: "gives addresses from ranges, kept on the node's disk"},
 		{Name: "loopback", Kind: "main", Summary: "brings up the pod's loopback interface"},
 		{Name: "portmap", Kind: "meta", Summary: "leads ports of the host to pods"},
 		{Name: "ptp", Kind: "main", Summary: "joins a pod to the host by a routed veth pair"},
 		{Name: "static", Kind: "ipam", Summary: "gives the addresses that the configuration names"},
+		{Name: "tap", Kind: "main", Summary: "gives a pod a tap device, for a virtual machine to open"},
+		{Name: "vrf", Kind: "meta", Summary: "gives a pod's interface a routing table of its own"},
 	}
 	for i := range infos {
 		infos[i].CNIVersions = roles.Versions()

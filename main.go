@@ -16,21 +16,27 @@ import (
 	"github.com/cnibox/cnibox/roles"
 	"github.com/cnibox/cnibox/roles/bridge"
 	"github.com/cnibox/cnibox/roles/fused"
+	"github.com/cnibox/cnibox/roles/hostdevice"
 	"github.com/cnibox/cnibox/roles/loopback"
 	"github.com/cnibox/cnibox/roles/portmap"
 	"github.com/cnibox/cnibox/roles/ptp"
+	"github.com/cnibox/cnibox/roles/tap"
+	"github.com/cnibox/cnibox/roles/vrf"
 )
 
 // roleTable is every plugin that this executable is.
 func roleTable() roles.Table {
 	return roles.Table{
-		"bridge":     bridge.New(),
-		fused.Name:   fused.New(),
-		"host-local": hostlocal.New(),
-		"loopback":   loopback.New(),
-		"portmap":    portmap.New(),
-		"ptp":        ptp.New(),
-		"static":     static.New(),
+		"bridge":      bridge.New(),
+		fused.Name:    fused.New(),
+		"host-device": hostdevice.New(),
+		"host-local":  hostlocal.New(),
+		"loopback":    loopback.New(),
+		"portmap":     portmap.New(),
+		"ptp":         ptp.New(),
+		"static":      static.New(),
+		"tap":         tap.New(),
+		"vrf":         vrf.New(),
 	}
 }
 
