@@ -16,7 +16,7 @@ import (
 func Apply(ctx context.Context, p *Plan, k Kernel, undo *Undo) (*Applied, error) {
 	a := &applier{plan: p, kernel: k, undo: undo, links: map[linkKey]*rtnl.Link{}}
 	steps := []func(context.Context) error{
-		a.makeLinks, a.writeSysctls, a.raise, a.addShared, a.configure, a.addFilter, a.waitCarrier, a.waitAddrs,
+		a.makeLinks, a.writeSysctls, a.raise, a.addShared, a.configure, a.addFilter, a.waitCarrier, a.waitAddrs, a.announce,
 	}
 	for _, step := range steps {
 		if err := ctx.Err(); err != nil {

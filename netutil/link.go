@@ -74,7 +74,11 @@ func (a *applier) make(l *Link) error {
 		_, err := DeleteLink(n, l.Name)
 		return err
 	})
-	answers, err := n.do(request{Message: message, explain: func(err error) error { return linkError(l, err) }})
+	sender := n
+	if l.Parent != "" { // the kernel looks for the parent where the request comes from
+		sender = a.kernel.at(l.ParentAt)
+	}
+	answers, err := sender.do(request{Message: message, explain: func(err error) error { return linkError(l, err) }})
 	if errcode.Of(err) == errcode.AlreadyExists {
 		made = false
 		// A program that does not know the lock may have been faster.
@@ -148,11 +152,29 @@ func RefuseLink(n *Namespace, place Place, name string) error {
 	return err
 }
 
+// kindName is the kind as the kernel names it (IFLA_INFO_KIND).
 func kindName(k Kind) string {
-	if k == Bridge {
+	switch k {
+	case Bridge:
 		return "bridge"
+	case Macvlan:
+		return "macvlan"
+	case IPvlan:
+		return "ipvlan"
+	case VLANLink:
+		return "vlan"
+	case Dummy:
+		return "dummy"
 	}
 	return "veth"
+}
+
+// moduleName is the kernel module that has links of the kind.
+func moduleName(k Kind) string {
+	if k == VLANLink {
+		return "8021q"
+	}
+	return kindName(k)
 }
 
 // creation is the request that makes the link.
@@ -175,11 +197,31 @@ func (a *applier) creation(l *Link) (rawnl.Message, error) {
 		}
 		master = m.Index
 	}
+	if l.Kind != Veth {
+		return a.single(l, end, master)
+	}
 	if l.Peer.Place != l.Place {
 		namespace = a.kernel.at(l.Peer.Place).FD()
 	}
 	peer := rtnl.End{Name: l.Peer.Name, MTU: l.Peer.MTU, MAC: l.Peer.MAC}
 	return rtnl.NewVeth(end, peer, namespace, master), nil
+}
+
+// single is the request that makes a link without another end: on its parent if it has one, which may be in another namespace.
+func (a *applier) single(l *Link, end rtnl.End, master int) (rawnl.Message, error) {
+	kind := kindName(l.Kind)
+	n := rtnl.New{End: end, Kind: kind, Master: master, Data: l.Child.Data(kind)}
+	if l.Parent != "" {
+		parent, err := a.link(l.ParentAt, l.Parent)
+		if err != nil {
+			return rawnl.Message{}, err
+		}
+		n.Parent = parent.Index
+		if l.ParentAt != l.Place {
+			n.Namespace = a.kernel.at(l.Place).FD()
+		}
+	}
+	return rtnl.NewLink(n), nil
 }
 
 // randomMAC is a locally administered unicast address (IEEE 802, clause 8.4).
@@ -198,7 +240,7 @@ func linkError(l *Link, err error) error {
 	case errors.Is(err, unix.EOPNOTSUPP) && l.VLANs:
 		return errcode.Errorf(errcode.UnsupportedField, "vlan: this kernel's bridge has no VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING): %w", err)
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return errcode.Errorf(errcode.Kernel, "this kernel has no %s (module %[1]s): %w", kindName(l.Kind), err)
+		return errcode.Errorf(errcode.Kernel, "this kernel has no %s (module %s): %w", kindName(l.Kind), moduleName(l.Kind), err)
 	default:
 		return errcode.Errorf(errcode.Kernel, "create %s interface %s: %w", l.Place, l.Name, err)
 	}

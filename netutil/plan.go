@@ -6,6 +6,7 @@ import (
 
 	"github.com/cnibox/cnibox/netutil/nft"
 	"github.com/cnibox/cnibox/netutil/owner"
+	"github.com/cnibox/cnibox/netutil/rtnl"
 )
 
 // Plan is the kernel state that one attachment wants. It is made without side effects; Apply makes it so, Verify is CHECK.
@@ -43,6 +44,10 @@ const (
 	Existing Kind = iota
 	Bridge
 	Veth
+	Macvlan
+	IPvlan
+	VLANLink // IEEE 802.1Q or 802.1ad
+	Dummy
 )
 
 // Link is a network interface.
@@ -59,6 +64,9 @@ type Link struct {
 	Master   string // name of the bridge that this is a port of
 	Port     Port   // how it behaves there
 	Peer     *Link  // Veth: the other end
+	Parent   string // Macvlan, IPvlan, VLANLink: the link that it is made on; Verify: empty if it is not known
+	ParentAt Place
+	Child    rtnl.Child // what it has of its own there
 	Carrier  bool   // wait until the link carries traffic
 	OwnerTag bool   // write the owner into the link's alias
 }
@@ -91,6 +99,7 @@ type Addr struct {
 	Prefix        netip.Prefix // the address itself, with the length of its subnet
 	DAD           bool         // IPv6: wait for duplicate address detection (RFC 4862), which takes more than a second
 	NoPrefixRoute bool         // make no route to the subnet
+	Announce      bool         // tell the neighbours which MAC address it has now (announce.go)
 	Shared        bool         // attachments share it: it may exist already, and stays
 	// Exclusive refuses another address of the link that stands in the way: any IPv4 address that is not planned, or an
 	// IPv6 address of an overlapping subnet. Force removes it instead.

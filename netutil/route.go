@@ -79,6 +79,36 @@ func LinkTowards(n *Namespace, dst netip.Addr) (string, error) {
 	return l.Name, nil
 }
 
+// DefaultLink is the name of the link of the default route with the lowest metric, of IPv4 or else of IPv6; empty if there is none.
+func DefaultLink(n *Namespace) (string, error) {
+	for _, like := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		bodies, err := n.list("routes", rtnl.GetRoutes(like))
+		if err != nil {
+			return "", err
+		}
+		var best *rtnl.Route
+		for _, b := range bodies {
+			for _, r := range rtnl.ParseRoute(b) {
+				if r.Dst.Bits() == 0 && r.Table == unix.RT_TABLE_MAIN && r.Type == unix.RTN_UNICAST && (best == nil || r.Priority < best.Priority) {
+					best = &r
+				}
+			}
+		}
+		if best == nil {
+			continue
+		}
+		l, err := n.byIndex(best.Link)
+		if err != nil {
+			return "", errcode.Errorf(errcode.Kernel, "default route: %w", err)
+		}
+		return l.Name, nil
+	}
+	return "", nil
+}
+
+// FindLink is the link of a name; nil if the namespace has none.
+func FindLink(n *Namespace, name string) (*rtnl.Link, error) { return n.findLink(name) }
+
 // byIndex is the link of a number.
 func (n *Namespace) byIndex(index int) (*rtnl.Link, error) {
 	answers, err := n.ask(rtnl.GetLinkByIndex(index))

@@ -2,10 +2,13 @@ package netutil
 
 import (
 	"errors"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/netutil/rtnl"
 )
 
@@ -82,6 +85,20 @@ func DeleteUnowned(host, sandbox *Namespace, name string) error {
 		return nil
 	}
 	_, err = DeleteLink(sandbox, name)
+	return err
+}
+
+// DeleteInside removes a link of one of the kinds from the sandbox, where it is all that an attachment has. One of another kind, and one whose
+// alias names another attachment that has an interface of the same name, are left alone. It succeeds if there is none.
+func DeleteInside(sandbox *Namespace, o owner.Owner, kinds ...Kind) error {
+	l, err := sandbox.findLink(o.IfName)
+	if l == nil || err != nil || !slices.ContainsFunc(kinds, func(k Kind) bool { return l.Kind == kindName(k) }) {
+		return err
+	}
+	if strings.HasSuffix(l.Alias, "/"+o.IfName) && l.Alias != o.Text(aliasLimit) {
+		return nil
+	}
+	_, err = DeleteLink(sandbox, o.IfName)
 	return err
 }
 

@@ -74,7 +74,32 @@ func (v *verifier) link(l *Link) error {
 	case l.VLANs && !got.VLANFiltering:
 		return differs("%s interface %s does not filter VLANs", l.Place, l.Name)
 	}
+	if err := v.child(l, got); err != nil {
+		return err
+	}
 	return v.port(l, got)
+}
+
+// child compares what a link has that is made on another. What the plan leaves to the kernel is not compared.
+func (v *verifier) child(l *Link, got *rtnl.Link) error {
+	want := l.Child
+	if want.BCQueueLen == 0 {
+		want.BCQueueLen = got.Child.BCQueueLen
+	}
+	if l.Kind != Existing && want != got.Child {
+		return differs("%s interface %s is a %s with %+v, not %+v", l.Place, l.Name, kindName(l.Kind), got.Child, want)
+	}
+	if l.Parent == "" {
+		return nil
+	}
+	parent, err := v.applier.link(l.ParentAt, l.Parent)
+	if errors.Is(err, unix.ENODEV) {
+		return differs("%s interface %s, which %s is made on, is gone", l.ParentAt, l.Parent, l.Name)
+	}
+	if err == nil && got.Peer != parent.Index {
+		err = differs("%s interface %s is not made on %s interface %s", l.Place, l.Name, l.ParentAt, l.Parent)
+	}
+	return err
 }
 
 func (v *verifier) port(l *Link, got *rtnl.Link) error {

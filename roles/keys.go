@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"slices"
+	"strings"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
 )
@@ -64,4 +65,42 @@ func ParseMAC(key, value string) (net.HardwareAddr, error) {
 		return nil, errcode.Errorf(errcode.InvalidConfig, "%s: %q is no unicast MAC address of 6 bytes", key, value)
 	}
 	return mac, nil
+}
+
+// MACWishes are the keys of a configuration in which somebody may ask for the MAC address of the container's interface.
+type MACWishes struct {
+	Args struct {
+		CNI struct {
+			MAC string `json:"mac"`
+		} `json:"cni"`
+	} `json:"args"`
+	RuntimeConfig struct {
+		MAC string `json:"mac"`
+	} `json:"runtimeConfig"`
+}
+
+// ChooseMAC is the first of runtimeConfig.mac, args.cni.mac, and MAC in CNI_ARGS that is there; nil if none is.
+func (w *MACWishes) ChooseMAC(cniArgs string) (net.HardwareAddr, error) {
+	args, err := ParseArgs(cniArgs)
+	if err != nil {
+		return nil, err
+	}
+	for _, wish := range []struct {
+		key, value string
+		code       uint
+	}{
+		{"runtimeConfig.mac", w.RuntimeConfig.MAC, errcode.InvalidConfig},
+		{"args.cni.mac", w.Args.CNI.MAC, errcode.InvalidConfig},
+		{"CNI_ARGS MAC", args["MAC"], errcode.InvalidEnvironment},
+	} {
+		if wish.value = strings.TrimSpace(wish.value); wish.value == "" {
+			continue
+		}
+		mac, err := ParseMAC(wish.key, wish.value)
+		if err != nil {
+			return nil, errcode.Errorf(wish.code, "%s", err.Error())
+		}
+		return mac, nil
+	}
+	return nil, nil
 }

@@ -25,8 +25,12 @@ func (a *Attrs) Bytes(kind uint16, value []byte) {
 // Text adds a string with a final NUL.
 func (a *Attrs) Text(kind uint16, value string) { a.Bytes(kind, append([]byte(value), 0)) }
 
-// Uint8 and Uint32 add a number in the machine's byte order, Uint32BE one in the network's.
+// Uint8, Uint16 and Uint32 add a number in the machine's byte order, Uint32BE one in the network's.
 func (a *Attrs) Uint8(kind uint16, value uint8) { a.Bytes(kind, []byte{value}) }
+
+func (a *Attrs) Uint16(kind, value uint16) {
+	a.Bytes(kind, binary.NativeEndian.AppendUint16(nil, value))
+}
 
 func (a *Attrs) Uint32(kind uint16, value uint32) {
 	a.Bytes(kind, binary.NativeEndian.AppendUint32(nil, value))

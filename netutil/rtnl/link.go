@@ -14,7 +14,7 @@ import (
 // Link is a network interface as the kernel tells of it.
 type Link struct {
 	Index, Master int
-	Peer          int // of a veth: the index of its other end, in that one's namespace
+	Peer          int // IFLA_LINK, in that one's namespace: of a veth the other end, of a child the link that it is made on
 	Name, Alias   string
 	Kind          string // "veth", "bridge"; empty for hardware
 	MAC           net.HardwareAddr
@@ -24,6 +24,7 @@ type Link struct {
 	Promisc       uint32 // how often it was asked for
 	Group         uint32
 
+	Child             Child
 	VLANFiltering     bool // of a bridge
 	Hairpin, Isolated bool // of a bridge's port
 }
@@ -122,6 +123,7 @@ func (l *Link) parseInfo(info []byte) {
 	if l.Kind == "bridge" {
 		l.VLANFiltering = byteOf(rawnl.Find(rawnl.Find(info, infoData), bridgeVLANFilter)) != 0
 	}
+	l.Child = parseChild(l.Kind, rawnl.Find(info, infoData))
 	port := rawnl.Find(info, infoSlaveData)
 	l.Hairpin, l.Isolated = byteOf(rawnl.Find(port, portMode)) != 0, byteOf(rawnl.Find(port, portIsolated)) != 0
 }
@@ -181,7 +183,8 @@ type New struct {
 	Data      func(*rawnl.Attrs) // what the kind has of its own (IFLA_INFO_DATA); nil: nothing
 }
 
-// NewLink makes a link. The answer tells what has become of it, unless it is made in another namespace.
+// NewLink makes a link. The answer tells what has become of it, unless it is made in another namespace: there the kernel would tell whatever
+// socket has this one's number.
 func NewLink(n New) rawnl.Message {
 	a := n.attrs()
 	for kind, number := range map[uint16]int{unix.IFLA_LINK: n.Parent, unix.IFLA_MASTER: n.Master, unix.IFLA_NET_NS_FD: n.Namespace} {
@@ -195,7 +198,11 @@ func NewLink(n New) rawnl.Message {
 			a.Nested(infoData, n.Data)
 		}
 	})
-	return create(n.Up, a)
+	m := create(n.Up, a)
+	if n.Namespace != 0 {
+		m.Flags &^= unix.NLM_F_ECHO
+	}
+	return m
 }
 
 // NewVeth makes a pair, both ends down. The peer is made in the namespace of the descriptor, or beside the first end if that is 0. With a

@@ -3,7 +3,6 @@ package bridge
 import (
 	"net"
 	"strconv"
-	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -34,16 +33,9 @@ type conf struct {
 	IPAM                      struct {
 		Type string `json:"type"`
 	} `json:"ipam"`
-	Args struct {
-		CNI struct {
-			MAC string `json:"mac"`
-		} `json:"cni"`
-	} `json:"args"`
-	RuntimeConfig struct {
-		MAC string `json:"mac"`
-	} `json:"runtimeConfig"`
+	roles.MACWishes
 
-	mac   net.HardwareAddr // who asked for one, by falling precedence: runtimeConfig.mac, args.cni.mac, CNI_ARGS
+	mac   net.HardwareAddr // nil: nobody asked for one
 	vlans []netutil.VLAN
 }
 
@@ -74,7 +66,9 @@ func load(r *roles.Request) (*conf, error) {
 	if err := c.trunk(); err != nil {
 		return nil, err
 	}
-	return c, c.chooseMAC(r.Args)
+	var err error
+	c.mac, err = c.ChooseMAC(r.Args)
+	return c, err
 }
 
 func invalid(format string, args ...any) error {
@@ -136,31 +130,6 @@ func (c *conf) trunk() error {
 }
 
 func badVLAN(id int) bool { return id < 1 || id > maxVLAN }
-
-func (c *conf) chooseMAC(cniArgs string) error {
-	args, err := roles.ParseArgs(cniArgs)
-	if err != nil {
-		return err
-	}
-	wishes := []struct {
-		key, value string
-		code       uint
-	}{
-		{"runtimeConfig.mac", c.RuntimeConfig.MAC, errcode.InvalidConfig},
-		{"args.cni.mac", c.Args.CNI.MAC, errcode.InvalidConfig},
-		{"CNI_ARGS MAC", args["MAC"], errcode.InvalidEnvironment},
-	}
-	for _, w := range wishes {
-		if w.value = strings.TrimSpace(w.value); w.value == "" {
-			continue
-		}
-		if c.mac, err = roles.ParseMAC(w.key, w.value); err != nil {
-			return errcode.Errorf(w.code, "%s", err.Error())
-		}
-		return nil
-	}
-	return nil
-}
 
 // filtersVLANs tells whether the bridge must tell VLANs apart.
 func (c *conf) filtersVLANs() bool { return len(c.vlans) > 0 }
