@@ -235,6 +235,9 @@ func randomMAC() net.HardwareAddr {
 // linkError explains what the kernel's answer to a new link most often means.
 func linkError(l *Link, err error) error {
 	switch {
+	case errors.Is(err, unix.EEXIST) && l.Kind == VLANLink: // of its name, which nobody else can have taken since, or of its number
+		return errcode.Errorf(errcode.AlreadyExists, "VLAN %d of %s interface %s exists already, and it can have only one interface",
+			l.Child.ID, l.ParentAt, l.Parent)
 	case errors.Is(err, unix.EEXIST):
 		return errcode.Errorf(errcode.AlreadyExists, "%s interface %s exists already", l.Place, l.Name)
 	case errors.Is(err, unix.EOPNOTSUPP) && l.VLANs:

@@ -67,8 +67,8 @@ type Link struct {
 	Parent   string // Macvlan, IPvlan, VLANLink: the link that it is made on; Verify: empty if it is not known
 	ParentAt Place
 	Child    rtnl.Child // what it has of its own there
-	Carrier  bool   // wait until the link carries traffic
-	OwnerTag bool   // write the owner into the link's alias
+	Carrier  bool       // wait until the link carries traffic
+	OwnerTag bool       // write the owner into the link's alias
 }
 
 // Port is what a bridge knows of one of its ports.

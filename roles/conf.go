@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
 )
@@ -37,7 +39,15 @@ func decode(what string, text []byte, into any, lenient bool) error {
 	case kind.Field == "":
 		return errcode.Errorf(errcode.InvalidConfig, "%s is a JSON %s, where %s belongs", what, kind.Value, wanted(kind.Type.Kind()))
 	}
-	return errcode.Errorf(errcode.InvalidConfig, "%s: it is a JSON %s, where %s belongs", kind.Field, kind.Value, wanted(kind.Type.Kind()))
+	return errcode.Errorf(errcode.InvalidConfig, "%s: it is a JSON %s, where %s belongs", keyOf(kind.Field), kind.Value, wanted(kind.Type.Kind()))
+}
+
+// keyOf is the key as the configuration has it. In the path of a key that an embedded struct holds, package json also names the struct's
+// type, which is the only part that begins with a capital.
+func keyOf(path string) string {
+	parts := strings.Split(path, ".")
+	parts = slices.DeleteFunc(parts, func(p string) bool { return p != "" && p[0] >= 'A' && p[0] <= 'Z' })
+	return strings.Join(parts, ".")
 }
 
 // WithKeys is a network configuration with the keys set, as a runtime makes it for a call. What the keys held before is replaced.

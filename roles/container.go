@@ -185,10 +185,18 @@ func Addresses(ctx context.Context, r *Request, into *types100.Result) ([]IP, er
 	if err := netutil.RefuseLink(r.Host, netutil.Host, r.Owner.LinkName()); err != nil {
 		return nil, errcode.Errorf(errcode.AlreadyExists, "%s: %w", r.Owner, err)
 	}
-	if err := netutil.RefuseLink(r.Sandbox, netutil.Sandbox, r.Owner.IfName); err != nil {
-		return nil, errcode.Errorf(errcode.AlreadyExists, "%s: %w", r.Owner, err)
+	if err := refuseInterface(r); err != nil {
+		return nil, err
 	}
 	return askIPAM(ctx, r, into)
+}
+
+// refuseInterface is an error if the container has an interface of the name that is asked for.
+func refuseInterface(r *Request) error {
+	if err := netutil.RefuseLink(r.Sandbox, netutil.Sandbox, r.Owner.IfName); err != nil {
+		return errcode.Errorf(errcode.AlreadyExists, "%s: %w", r.Owner, err)
+	}
+	return nil
 }
 
 func askIPAM(ctx context.Context, r *Request, into *types100.Result) ([]IP, error) {

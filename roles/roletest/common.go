@@ -5,6 +5,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 )
 
 // This file holds tests that every role passes which makes an interface in the container.
@@ -74,4 +77,39 @@ func Reserved(t testing.TB, dataDir string) []string {
 		}
 	}
 	return out
+}
+
+// Refusal is a configuration that a role must refuse.
+type Refusal struct {
+	Keys string // of the role, as JSON, behind those that every configuration has
+	Want string // what the error says; it begins with the key
+	Args string // CNI_ARGS
+	Code uint   // errcode.InvalidConfig if 0
+}
+
+// WantRefused has each ADD refused, with nothing changed: neither on the host nor in the container, and no address reserved. ipam is given to
+// those that have none; it may be empty.
+func (n *Node) WantRefused(role, ipam string, refusals ...Refusal) {
+	n.t.Helper()
+	p := n.Pod("refused")
+	state := func() string {
+		return n.Host.Run("ip", "-d", "addr") + n.Host.Run("nft", "list", "ruleset") + n.Host.Run("tc", "qdisc") + p.Run("ip", "-d", "addr") + p.Run("ip", "rule")
+	}
+	before := state()
+	for _, x := range refusals {
+		keys := x.Keys
+		if ipam != "" && !strings.Contains(keys, `"ipam"`) {
+			keys = strings.TrimPrefix(keys+`, "ipam": `+ipam, ", ")
+		}
+		conf := withKeys("{"+keys+"}", `"cniVersion": "1.1.0", "name": "refused", "type": "`+role+`"`)
+		code := x.Code
+		if code == 0 {
+			code = errcode.InvalidConfig
+		}
+		_, err := n.Do(Call{Verb: "ADD", Role: role, Pod: p, Conf: strings.Replace(conf, ", }", "}", 1), Args: x.Args})
+		errtest.Want(n.t, err, code, x.Want)
+		if after := state(); after != before {
+			n.t.Errorf("%s changed\n%s\nto\n%s", x.Keys, before, after)
+		}
+	}
 }
