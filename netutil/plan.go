@@ -48,6 +48,7 @@ const (
 	IPvlan
 	VLANLink // IEEE 802.1Q or 802.1ad
 	Dummy
+	TapDevice
 )
 
 // Link is a network interface.
@@ -67,6 +68,7 @@ type Link struct {
 	Parent   string // Macvlan, IPvlan, VLANLink: the link that it is made on; Verify: empty if it is not known
 	ParentAt Place
 	Child    rtnl.Child // what it has of its own there
+	Tap      *Tap       // TapDevice: what it has of its own
 	Carrier  bool       // wait until the link carries traffic
 	OwnerTag bool       // write the owner into the link's alias
 }

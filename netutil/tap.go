@@ -1,10 +1,10 @@
 package netutil
 
 import (
+	"cmp"
 	"errors"
-	"fmt"
-	"net"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -12,15 +12,13 @@ import (
 	"github.com/cnibox/cnibox/netutil/rtnl"
 )
 
-// Tap is a tap device (linux/Documentation/networking/tuntap.rst): a link whose other end is a program that opens it, such as a virtual
-// machine. It is persistent.
+// Tap is what a tap device has beyond other links (linux/Documentation/networking/tuntap.rst): its other end is a program that opens it, such as
+// a virtual machine. It is persistent.
 type Tap struct {
-	Name           string
-	MTU            int // bytes; 0: the kernel's default
-	MAC            net.HardwareAddr
 	MultiQueue     bool
 	Owner, Group   *uint32 // who may open it; nil: who has CAP_NET_ADMIN
 	SELinuxContext string  // that it is made in; empty: the process's
+	Device         string  // the character device that it is made by; empty: TunDevice
 }
 
 // TunDevice is the character device that tap devices are made by.
@@ -28,7 +26,6 @@ const TunDevice = "/dev/net/tun"
 
 // OpenTun opens that device. It succeeds wherever the kernel can make tap devices.
 func OpenTun(path string) (*os.File, error) {
-	// A descriptor that package os does not poll: the kernel takes a read for one of frames.
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, errcode.Errorf(errcode.Kernel, "this kernel has no tun (module tun): %w", &os.PathError{Op: "open", Path: path, Err: err})
@@ -36,66 +33,72 @@ func OpenTun(path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// MakeTap makes a tap device in the namespace; tun is the path of TunDevice. It is down.
-func MakeTap(n *Namespace, tun string, t *Tap, undo *Undo) error {
+// makeTap makes a tap device, for which there is no netlink request.
+func (a *applier) makeTap(l *Link) error {
+	n := a.kernel.at(l.Place)
 	made := false
-	undo.Push("interface "+t.Name, func() error {
+	a.undo.Push("interface "+l.Name, func() error {
 		if !made {
 			return nil
 		}
-		_, err := DeleteLink(n, t.Name)
+		_, err := DeleteLink(n, l.Name)
 		return err
 	})
-	err := n.Do(func() error { return t.create(tun, &made) })
-	if err != nil || t.MTU == 0 && t.MAC == nil {
+	if err := n.Do(func() error { return createTap(l, &made) }); err != nil {
 		return err
 	}
-	l, err := n.findLink(t.Name)
+	if l.MTU == 0 && l.MAC == nil {
+		return nil
+	}
+	link, err := a.link(l.Place, l.Name)
 	if err != nil {
 		return err
 	}
-	if l == nil {
-		return errNoLink(Sandbox, t.Name)
+	if err := a.change(l, link, rtnl.Change{MTU: l.MTU, MAC: l.MAC}); err != nil {
+		return err
 	}
-	_, err = n.do(request{Message: rtnl.SetLink(l.Index, rtnl.Change{MTU: t.MTU, MAC: t.MAC}), what: "set up sandbox interface " + t.Name})
-	return err
+	delete(a.links, linkKey{l.Place, l.Name}) // it is looked up again, as it is now
+	return nil
 }
 
-// create makes the device in the namespace of the calling thread. Until it is told to stay, it goes when the file is closed.
-func (t *Tap) create(tun string, made *bool) error {
-	file, err := OpenTun(tun)
+// createTap makes the device in the namespace of the calling thread. Until it is told to stay, it goes when the file is closed.
+func createTap(l *Link, made *bool) error {
+	refused := func(err error) error {
+		return errcode.Errorf(errcode.Kernel, "create %s interface %s: %w", l.Place, l.Name, err)
+	}
+	file, err := OpenTun(cmp.Or(l.Tap.Device, TunDevice))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = file.Close() }()
-	if t.SELinuxContext != "" {
-		if err := enterContext(t.SELinuxContext); err != nil {
+	if l.Tap.SELinuxContext != "" {
+		if err := enterContext(l.Tap.SELinuxContext); err != nil {
 			return err
 		}
 	}
 	fd := int(file.Fd())
-	req, err := unix.NewIfreq(t.Name)
+	req, err := unix.NewIfreq(l.Name)
 	if err != nil {
-		return errcode.Errorf(errcode.Kernel, "create sandbox interface %s: %w", t.Name, err)
+		return refused(err)
 	}
 	// A program that opens the device chooses anew whether frames have headers. The reference plugin makes devices with the one
-	// of virtio(7), and without the one of tun.
+	// of virtio, and without the one of tun.
 	flags := unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_TUN_EXCL
-	if t.MultiQueue {
+	if l.Tap.MultiQueue {
 		flags |= unix.IFF_MULTI_QUEUE
 	}
 	req.SetUint16(uint16(flags))
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
 		if errors.Is(err, unix.EBUSY) {
-			return errcode.Errorf(errcode.AlreadyExists, "sandbox interface %s exists already", t.Name)
+			err = unix.EEXIST
 		}
-		return errcode.Errorf(errcode.Kernel, "create sandbox interface %s: %w", t.Name, err)
+		return linkError(l, err)
 	}
 	for _, id := range []struct {
 		key     string
 		value   *uint32
 		request uint
-	}{{"owner", t.Owner, unix.TUNSETOWNER}, {"group", t.Group, unix.TUNSETGROUP}} {
+	}{{"owner", l.Tap.Owner, unix.TUNSETOWNER}, {"group", l.Tap.Group, unix.TUNSETGROUP}} {
 		if id.value == nil {
 			continue
 		}
@@ -105,7 +108,7 @@ func (t *Tap) create(tun string, made *bool) error {
 	}
 	*made = true
 	if err := unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1); err != nil {
-		return errcode.Errorf(errcode.Kernel, "create sandbox interface %s: %w", t.Name, err)
+		return refused(err)
 	}
 	return nil
 }
@@ -131,9 +134,9 @@ func HasSELinux() bool {
 	return err == nil
 }
 
-// VerifyTap compares a tap device with what it should be, but for what all links have.
-func VerifyTap(n *Namespace, t *Tap) error {
-	answers, err := n.do(request{Message: rtnl.GetLink(t.Name), what: "sandbox interface " + t.Name})
+// tap compares a tap device with what it should be, but for what all links have.
+func (v *verifier) tap(l *Link, index int) error {
+	answers, err := v.kernel.at(l.Place).do(request{Message: rtnl.GetLinkByIndex(index), what: l.Place.String() + " interface " + l.Name})
 	if err != nil {
 		return err
 	}
@@ -143,15 +146,15 @@ func VerifyTap(n *Namespace, t *Tap) error {
 	}
 	switch {
 	case got == nil || !got.Tap:
-		return differs("sandbox interface %s is no tap device", t.Name)
+		return differs("%s interface %s is no tap device", l.Place, l.Name)
 	case !got.Persistent:
-		return differs("sandbox interface %s goes away with the program that has it open", t.Name)
-	case got.MultiQueue != t.MultiQueue:
-		return differs("sandbox interface %s has multiQueue %t, not %t", t.Name, got.MultiQueue, t.MultiQueue)
-	case !sameID(got.Owner, t.Owner):
-		return differs("sandbox interface %s has the owner %s, not %s", t.Name, idText(got.Owner), idText(t.Owner))
-	case !sameID(got.Group, t.Group):
-		return differs("sandbox interface %s has the group %s, not %s", t.Name, idText(got.Group), idText(t.Group))
+		return differs("%s interface %s goes away with the program that has it open", l.Place, l.Name)
+	case got.MultiQueue != l.Tap.MultiQueue:
+		return differs("%s interface %s has multiQueue %t, not %t", l.Place, l.Name, got.MultiQueue, l.Tap.MultiQueue)
+	case !sameID(got.Owner, l.Tap.Owner):
+		return differs("%s interface %s has the owner %s, not %s", l.Place, l.Name, idText(got.Owner), idText(l.Tap.Owner))
+	case !sameID(got.Group, l.Tap.Group):
+		return differs("%s interface %s has the group %s, not %s", l.Place, l.Name, idText(got.Group), idText(l.Tap.Group))
 	}
 	return nil
 }
@@ -162,15 +165,5 @@ func idText(id *uint32) string {
 	if id == nil {
 		return "nobody"
 	}
-	return fmt.Sprint(*id)
-}
-
-// DeleteTap removes a tap device. It succeeds if there is none, and leaves a link of another kind alone.
-func DeleteTap(n *Namespace, name string) error {
-	l, err := n.findLink(name)
-	if l == nil || err != nil || l.Kind != "tun" {
-		return err
-	}
-	_, err = DeleteLink(n, name)
-	return err
+	return strconv.FormatUint(uint64(*id), 10)
 }

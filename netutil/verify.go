@@ -89,6 +89,9 @@ func (v *verifier) child(l *Link, got *rtnl.Link) error {
 	if l.Kind != Existing && want != got.Child {
 		return differs("%s interface %s is a %s with %+v, not %+v", l.Place, l.Name, kindName(l.Kind), got.Child, want)
 	}
+	if l.Kind == TapDevice {
+		return v.tap(l, got.Index)
+	}
 	if l.Parent == "" {
 		return nil
 	}

@@ -13,6 +13,10 @@ type Device struct {
 	Bus, Parent string   // what it is the interface of: "pci" and "0000:03:00.0" (kernel 5.14); empty for software
 }
 
+// RunsUntold tells of a link whose driver does not keep its operational state (IF_OPER_UNKNOWN) that it carries traffic all the same
+// (linux/Documentation/networking/operstates.rst).
+func (l *Link) RunsUntold() bool { return l.OperState == 0 && l.Flags&unix.IFF_LOWER_UP != 0 }
+
 // ParseDevice reads the answer to a request for a link; nil if it is none.
 func ParseDevice(b []byte) *Device {
 	l := ParseLink(b)

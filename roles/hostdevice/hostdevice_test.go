@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cnibox/cnibox/ipam/hostlocal"
 	"github.com/cnibox/cnibox/netutil"
@@ -234,6 +235,18 @@ func comeBack(t *testing.T, n *roletest.Node) {
 	n.Pod("a").Run("ip", "link", "set", "eth0", "netns", n.Host.Path)
 }
 
+// A card without a cable is handed over all the same, its addresses included.
+func TestADeviceWithoutACarrier(t *testing.T) {
+	n, lan := newNode(t)
+	lan.Run("ip", "link", "set", "eth0", "down")
+	c := conf(t.TempDir(), `"device": "ens1"`)
+	n.Add("host-device", "a", c)
+	if err := n.Check("host-device", "a", c); err != nil {
+		t.Errorf("CHECK: %v", err)
+	}
+	n.Del("host-device", "a", c)
+}
+
 // ADD is all or nothing: here the kernel refuses a route when the device has been moved.
 func TestAnAddThatFailsPutsTheDeviceBack(t *testing.T) {
 	for name, wrong := range map[string]struct {
@@ -316,38 +329,55 @@ func TestStatus(t *testing.T) {
 
 func TestBadInputMovesNothing(t *testing.T) {
 	n, _ := newNode(t)
+	n.WantRefused("host-device", `{"type": "host-local", "dataDir": "/nonexistent", "ranges": [[{"subnet": "fd06::/64"}]]}`,
+		roletest.Refusal{Keys: `"x": 1`, Want: "device: missing"},
+		roletest.Refusal{Keys: `"device": 7`, Want: "device: "},
+		roletest.Refusal{Keys: `"device": "a/b"`, Want: "device: "},
+		roletest.Refusal{Keys: `"device": "ens2"`, Want: "device: "},
+		roletest.Refusal{Keys: `"hwaddr": "x"`, Want: "hwaddr: "},
+		roletest.Refusal{Keys: `"hwaddr": []`, Want: "hwaddr: "},
+		roletest.Refusal{Keys: `"hwaddr": "02:00:00:00:00:99"`, Want: "hwaddr: "},
+		roletest.Refusal{Keys: `"kernelpath": "/etc/net"`, Want: "kernelpath: "},
+		roletest.Refusal{Keys: `"kernelpath": "/sys/devices/../x"`, Want: "kernelpath: "},
+		roletest.Refusal{Keys: `"kernelpath": "/sys/devices/none"`, Want: "kernelpath: "},
+		roletest.Refusal{Keys: `"kernelpath": 1`, Want: "kernelpath: "},
+		roletest.Refusal{Keys: `"pciBusID": "../virtio"`, Want: "pciBusID: "},
+		roletest.Refusal{Keys: `"pciBusID": "ffff:00:00.0"`, Want: "pciBusID: "},
+		roletest.Refusal{Keys: `"pciBusID": {}`, Want: "pciBusID: "},
+		roletest.Refusal{Keys: `"dpdkMode": "yes", "device": "x"`, Want: "dpdkMode: "},
+		roletest.Refusal{Keys: `"runtimeConfig": {"deviceID": ".."}`, Want: "runtimeConfig.deviceID: "},
+		roletest.Refusal{Keys: `"runtimeConfig": {"deviceID": "x.sf.1"}`, Want: "runtimeConfig.deviceID: "},
+		roletest.Refusal{Keys: `"device": "ens1", "hwaddr": "` + mac + `"`, Want: "device, hwaddr: only one"},
+		roletest.Refusal{Keys: `"device": "ens1", "pciBusID": "0000:00:00.0"`, Want: "device, pciBusID: only one"},
+		roletest.Refusal{Keys: `"device": "ens1", "runtimeConfig": {"deviceID": "x"}`, Want: "device, runtimeConfig.deviceID: only one"},
+	)
 	dir := t.TempDir()
-	for keys, want := range map[string]struct {
-		code uint
-		key  string
-	}{
-		`"x": 1`:                                               {errcode.InvalidConfig, "device: missing"},
-		`"device": 7`:                                          {errcode.InvalidConfig, "device: "},
-		`"device": "a/b"`:                                      {errcode.InvalidConfig, "device: "},
-		`"device": "ens2"`:                                     {errcode.Kernel, "device: "},
-		`"device": "lo"`:                                       {errcode.Kernel, "lo is of a kind that stays"},
-		`"hwaddr": "x"`:                                        {errcode.InvalidConfig, "hwaddr: "},
-		`"hwaddr": []`:                                         {errcode.InvalidConfig, "hwaddr: "},
-		`"hwaddr": "02:00:00:00:00:99"`:                        {errcode.Kernel, "hwaddr: "},
-		`"kernelpath": "/etc/net"`:                             {errcode.InvalidConfig, "kernelpath: "},
-		`"kernelpath": "/sys/devices/../x"`:                    {errcode.InvalidConfig, "kernelpath: "},
-		`"kernelpath": "/sys/devices/none"`:                    {errcode.Kernel, "kernelpath: "},
-		`"kernelpath": 1`:                                      {errcode.InvalidConfig, "kernelpath: "},
-		`"pciBusID": "../virtio"`:                              {errcode.InvalidConfig, "pciBusID: "},
-		`"pciBusID": "ffff:00:00.0"`:                           {errcode.Kernel, "pciBusID: "},
-		`"pciBusID": {}`:                                       {errcode.InvalidConfig, "pciBusID: "},
-		`"dpdkMode": "yes", "device": "x"`:                     {errcode.InvalidConfig, "dpdkMode: "},
-		`"runtimeConfig": {"deviceID": ".."}`:                  {errcode.InvalidConfig, "runtimeConfig.deviceID: "},
-		`"runtimeConfig": {"deviceID": "x.sf.1"}`:              {errcode.Kernel, "runtimeConfig.deviceID: "},
-		`"device": "ens1", "hwaddr": "` + mac + `"`:            {errcode.InvalidConfig, "device, hwaddr: only one"},
-		`"device": "ens1", "pciBusID": "0000:00:00.0"`:         {errcode.InvalidConfig, "device, pciBusID: only one"},
-		`"device": "ens1", "runtimeConfig": {"deviceID": "x"}`: {errcode.InvalidConfig, "device, runtimeConfig.deviceID: only one"},
-	} {
-		_, err := n.Do(roletest.Call{Verb: "ADD", Role: "host-device", Pod: n.Pod("a"), Conf: conf(dir, keys)})
-		errtest.Want(t, err, want.code, want.key)
-		wantBack(t, n, up)
-		wantNothingReserved(t, dir)
+	_, err := n.Do(roletest.Call{Verb: "ADD", Role: "host-device", Pod: n.Pod("a"), Conf: conf(dir, `"device": "lo"`)})
+	errtest.Want(t, err, errcode.Kernel, "lo is of a kind that stays")
+	wantNothingReserved(t, dir)
+	wantBack(t, n, up)
+}
+
+// Who knew the address's former holder learns at once that the device has it.
+func TestTheAddressIsAnnounced(t *testing.T) {
+	n, lan := newNode(t)
+	for range 300 { // until the network hears multicast
+		if strings.Contains(lan.Run("ip", "-6", "route", "show", "table", "local", "dev", "eth0"), "multicast") {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
+	lan.Run("ip", "neigh", "add", "10.9.0.5", "lladdr", "02:00:00:00:00:99", "dev", "eth0", "nud", "stale")
+	lan.Run("ip", "neigh", "add", "fd09::5", "lladdr", "02:00:00:00:00:99", "dev", "eth0", "nud", "stale")
+	n.Add("host-device", "a", conf(t.TempDir(), `"device": "ens1"`))
+	var out string
+	for range 100 {
+		if out = lan.Run("ip", "neigh"); strings.Count(out, mac) == 2 {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Errorf("the network still knows %s", out)
 }
 
 func TestReadmeExamples(t *testing.T) {

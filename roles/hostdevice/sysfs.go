@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/rtnl"
@@ -56,7 +54,7 @@ func (s sysfs) candidates(c *conf) []device {
 
 // missing is the error of what the host does not have, now at least.
 func missing(format string, args ...any) error {
-	return errcode.Errorf(errcode.Kernel, format+": %w", append(args, unix.ENODEV)...)
+	return errcode.Errorf(errcode.InvalidConfig, format, args...)
 }
 
 // userspace tells whether a program drives the device, and not the kernel (DPDK): then it has no interface.

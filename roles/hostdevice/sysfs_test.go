@@ -138,7 +138,7 @@ func TestADeviceWithoutAnInterfaceIsAnError(t *testing.T) {
 	n := newHardwareNode(t)
 	c := conf(t.TempDir(), `"pciBusID": "`+bare+`"`)
 	_, err := n.Do(roletest.Call{Verb: "ADD", Role: "host-device", Pod: n.Pod("a"), Conf: c})
-	errtest.Want(t, err, errcode.Kernel, "pciBusID: ", bare, "no interface")
+	errtest.Want(t, err, errcode.InvalidConfig, "pciBusID: ", bare, "no interface")
 	_, err = n.Do(roletest.Call{Verb: "STATUS", Role: "host-device", Conf: c})
 	errtest.Want(t, err, errcode.NotAvailable, "pciBusID: ", bare)
 	wantBack(t, n, up)

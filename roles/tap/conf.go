@@ -22,14 +22,7 @@ type conf struct {
 	SELinuxContext string    `json:"selinuxContext"`
 	Bridge         string    `json:"bridge"`
 	DNS            types.DNS `json:"dns"`
-	Args           struct {
-		CNI struct {
-			MAC string `json:"mac"`
-		} `json:"cni"`
-	} `json:"args"`
-	RuntimeConfig struct {
-		MAC string `json:"mac"`
-	} `json:"runtimeConfig"`
+	roles.MACWishes
 
 	mac net.HardwareAddr // who asked for one, by falling precedence: runtimeConfig.mac, args.cni.mac, CNI_ARGS, mac
 }
@@ -56,7 +49,11 @@ func load(r *roles.Request) (*conf, error) {
 			return nil, err
 		}
 	}
-	return c, c.chooseMAC(r.Args)
+	var err error
+	if c.mac, err = c.ChooseMAC(r.Args); c.mac == nil && err == nil && c.MAC != "" {
+		c.mac, err = roles.ParseMAC("mac", c.MAC)
+	}
+	return c, err
 }
 
 // checkHost refuses what this host, or the sandbox, cannot serve.
@@ -67,7 +64,7 @@ func (c *conf) checkHost(sandbox *netutil.Namespace) error {
 	if c.Bridge == "" || sandbox == nil {
 		return nil
 	}
-	bridge, err := netutil.FindDevice(sandbox, c.Bridge)
+	bridge, err := netutil.FindLink(sandbox, c.Bridge)
 	if err == nil && (bridge == nil || bridge.Kind != "bridge") {
 		err = errcode.Errorf(errcode.InvalidConfig, "bridge: the container has no bridge %s", c.Bridge)
 	}

@@ -1,11 +1,9 @@
 package tap
 
 import (
-	"net/netip"
 	"testing"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
-	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
 )
 
@@ -17,7 +15,6 @@ func FuzzConf(f *testing.F) {
 	} {
 		f.Add(s)
 	}
-	o := owner.Owner{Network: "net", ContainerID: "pod", IfName: "eth0"}
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := load(&roles.Request{Conf: []byte(text)})
 		if err != nil {
@@ -26,13 +23,9 @@ func FuzzConf(f *testing.F) {
 			}
 			return
 		}
-		ips := []roles.IP{{Prefix: netip.MustParsePrefix("10.0.0.5/24")}, {Prefix: netip.MustParsePrefix("fd00::5/64")}}
-		p, err := c.plan(o, o.MAC(), ips, nil)
-		if roles.CheckMTUFor(ips, c.MTU) != nil {
-			return
-		}
-		if err != nil || roles.CheckMTU(p.Links[0].MTU) != nil || len(p.Addrs) != len(ips) {
-			t.Fatalf("plan %+v, %v", p, err)
+		l := role{}.plan(c).Link
+		if roles.CheckMTU(l.MTU) != nil || l.MAC != nil && len(l.MAC) != 6 || l.Tap.Owner != nil && *l.Tap.Owner == 1<<32-1 {
+			t.Fatalf("link %+v, %+v", l, l.Tap)
 		}
 	})
 }

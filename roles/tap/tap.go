@@ -24,70 +24,23 @@ func (x role) Add(ctx context.Context, r *roles.Request) (*types100.Result, erro
 	if err := c.checkHost(r.Sandbox); err != nil {
 		return nil, err
 	}
-	res := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
-	var ips []roles.IP
-	if r.IPAM != nil {
-		if ips, err = roles.Addresses(ctx, r, res); err != nil {
-			return nil, err
-		}
-	}
-	mac := c.mac
-	if mac == nil {
-		mac = roles.PodMAC(r.Owner, ips)
-	}
-	p, err := c.plan(r.Owner, mac, ips, res.Routes)
-	if err != nil {
-		return nil, err
-	}
-	if err := netutil.MakeTap(r.Sandbox, x.tun, c.device(r.Owner, mac), r.Undo); err != nil {
-		return nil, err
-	}
-	made, err := roles.Apply(ctx, r, p)
-	if err != nil {
-		return nil, err
-	}
-	_, mtu := made.Link(netutil.Sandbox, r.Owner.IfName)
-	res.Interfaces = []*types100.Interface{{Name: r.Owner.IfName, Mac: mac.String(), Mtu: mtu, Sandbox: r.NetNS}}
-	return roles.Answer(r, res, ips, c.DNS), nil
+	return x.plan(c).Add(ctx, r)
 }
 
-func (role) Check(ctx context.Context, r *roles.Request) error {
+func (x role) Check(ctx context.Context, r *roles.Request) error {
 	c, err := load(r)
 	if err != nil {
 		return err
 	}
-	ips, mac, err := roles.Expected(ctx, r)
-	if err != nil {
-		return err
-	}
-	p, err := c.plan(r.Owner, mac, ips, roles.OwnRoutes(r, ips))
-	if err != nil {
-		return err
-	}
-	if err := roles.Verify(ctx, r, p); err != nil {
-		return err
-	}
-	return netutil.VerifyTap(r.Sandbox, c.device(r.Owner, mac))
+	return x.plan(c).Check(ctx, r)
 }
 
 func (role) Del(ctx context.Context, r *roles.Request) error {
-	if r.Sandbox != nil {
-		if err := netutil.DeleteTap(r.Sandbox, r.Owner.IfName); err != nil {
-			return err
-		}
-	}
-	if r.IPAM == nil {
-		return nil
-	}
-	return r.IPAM.Del(ctx)
+	return roles.DetachInside(ctx, r, netutil.TapDevice)
 }
 
-// GC has nothing to remove but addresses: a device goes with its sandbox.
 func (role) GC(ctx context.Context, r *roles.Request, _ []roles.Attachment) error {
-	if r.IPAM == nil {
-		return nil
-	}
-	return r.IPAM.GC(ctx)
+	return roles.CollectInside(ctx, r)
 }
 
 func (x role) Status(ctx context.Context, r *roles.Request) error {

@@ -192,7 +192,7 @@ func TestCheck(t *testing.T) {
 		"route":   {"ip -6 route del fd00::/8", "fd00::/8"},
 		"mtu":     {"ip link set eth0 mtu 1500", "mtu 1500"},
 		"MAC":     {"ip link set eth0 address 02:00:00:00:00:08", "02:00:00:00:00:08"},
-		"kind":    {"ip link del eth0; ip link add eth0 type veth peer x; ip link set eth0 up", "mtu"},
+		"kind":    {"ip link del eth0; ip link add eth0 type veth peer x; ip link set eth0 up", "of kind veth, not tun"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t)
@@ -235,40 +235,36 @@ func TestStatus(t *testing.T) {
 }
 
 func TestBadInputChangesNothing(t *testing.T) {
-	n, dir := newNode(t), t.TempDir()
-	call := func(keys, args string) error {
-		_, err := n.Do(roletest.Call{Verb: "ADD", Role: "tap", Pod: n.Pod("a"), Conf: conf(dir, keys), Args: args})
-		return err
+	const ipam = `{"type": "host-local", "dataDir": "/nonexistent", "ranges": [[{"subnet": "fd06::/64"}]]}`
+	refusals := []roletest.Refusal{
+		{Keys: `"multiQueue": 1`, Want: "multiQueue: "},
+		{Keys: `"mtu": 67`, Want: "mtu: "},
+		{Keys: `"mtu": "x"`, Want: "mtu: "},
+		{Keys: `"mac": "x"`, Want: "mac: "},
+		{Keys: `"mac": 1`, Want: "mac: "},
+		{Keys: `"owner": -1`, Want: "owner: "},
+		{Keys: `"owner": 4294967295`, Want: "owner: "},
+		{Keys: `"owner": "root"`, Want: "owner: "},
+		{Keys: `"group": 4294967296`, Want: "group: "},
+		{Keys: `"group": 4294967295`, Want: "group: "},
+		{Keys: `"bridge": "a/b"`, Want: "bridge: "},
+		{Keys: `"bridge": "lo"`, Want: "bridge: "},
+		{Keys: `"bridge": "br0"`, Want: "bridge: "},
+		{Keys: `"bridge": []`, Want: "bridge: "},
+		{Keys: `"selinuxContext": 1`, Want: "selinuxContext: "},
+		{Keys: `"selinuxContext": "\u0000"`, Want: "selinuxContext: "},
+		{Keys: `"runtimeConfig": {"mac": "ff:ff:ff:ff:ff:ff"}`, Want: "runtimeConfig.mac: "},
+		{Keys: `"args": {"cni": {"mac": "x"}}`, Want: "args.cni.mac: "},
+		{Keys: `"mtu": 1400`, Args: "MAC=x", Code: errcode.InvalidEnvironment, Want: "CNI_ARGS MAC: "},
 	}
-	for keys, key := range map[string]string{
-		`"multiQueue": 1`:            "multiQueue: ",
-		`"mtu": 67`:                  "mtu: ",
-		`"mtu": 1000`:                "mtu: ", // too small for IPv6
-		`"mtu": "x"`:                 "mtu: ",
-		`"mac": "x"`:                 "mac: ",
-		`"mac": 1`:                   "mac: ",
-		`"owner": -1`:                "owner: ",
-		`"owner": 4294967295`:        "owner: ",
-		`"owner": "root"`:            "owner: ",
-		`"group": 4294967296`:        "group: ",
-		`"group": 4294967295`:        "group: ",
-		`"bridge": "a/b"`:            "bridge: ",
-		`"bridge": "lo"`:             "bridge: ",
-		`"bridge": []`:               "bridge: ",
-		`"selinuxContext": 1`:        "selinuxContext: ",
-		`"selinuxContext": "\u0000"`: "selinuxContext: ",
-		`"runtimeConfig": {"mac": "ff:ff:ff:ff:ff:ff"}`: "runtimeConfig.mac: ",
-		`"args": {"cni": {"mac": "x"}}`:                 "args.cni.mac: ",
-	} {
-		errtest.Want(t, call(keys, ""), errcode.InvalidConfig, key)
-	}
-	errtest.Want(t, call(`"mtu": 1400`, "MAC=x"), errcode.InvalidEnvironment, "CNI_ARGS MAC: ")
 	if _, err := os.Stat("/sys/fs/selinux/enforce"); err != nil {
-		errtest.Want(t, call(`"selinuxContext": "system_u:object_r:x_t:s0"`, ""), errcode.UnsupportedField, "selinuxContext: ")
+		refusals = append(refusals, roletest.Refusal{
+			Keys: `"selinuxContext": "system_u:object_r:x_t:s0"`, Code: errcode.UnsupportedField, Want: "selinuxContext: ",
+		})
 	}
-	if out := n.Pod("a").Run("ip", "-br", "link"); strings.Contains(out, "eth0") {
-		t.Errorf("left: %s", out)
-	}
+	n, dir := newNode(t), t.TempDir()
+	n.WantRefused("tap", ipam, refusals...)
+	n.WantRefused("tap", strings.Replace(ipam, "/nonexistent", dir, 1), roletest.Refusal{Keys: `"mtu": 1000`, Want: "mtu: "}) // too small for IPv6
 	if left := roletest.Reserved(t, dir); left != nil {
 		t.Errorf("addresses left: %v", left)
 	}
