@@ -22,53 +22,69 @@ type VRF struct {
 // What the link has of routes in the main table goes into that of the VRF. The kernel takes the link down and up for this, which costs it
 // all routes and its IPv6 addresses; they are put back.
 func JoinVRF(ctx context.Context, n *Namespace, v VRF, link string, undo *Undo) error {
-	j, err := joinVRF(n, v, link, undo)
-	if err != nil || j == nil {
+	has, table, err := joinVRF(n, v, link, undo)
+	if err != nil || has == nil {
 		return err
 	}
-	return j.settle(ctx, n)
+	if err := has.putBack(n, unix.RT_TABLE_MAIN, table); err != nil {
+		return err
+	}
+	return has.await(ctx, n, table)
 }
 
 // joinVRF makes the change under the namespace's lock, so that two attachments of one container choose different tables, and a VRF is not
-// removed while a link is about to join it. It returns nil if the link was there already.
-func joinVRF(n *Namespace, v VRF, link string, undo *Undo) (*joining, error) {
+// removed while a link is about to join it. It returns nothing if the link was there already.
+func joinVRF(n *Namespace, v VRF, link string, undo *Undo) (has *belongings, table uint32, err error) {
 	unlock, err := n.Lock()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer unlock()
 	l, err := n.findLink(link)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if l == nil {
-		return nil, errNoLink(Sandbox, link)
+		return nil, 0, errNoLink(Sandbox, link)
 	}
 	all, err := n.vrfs()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	vrf, err := findVRF(n, v, all)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	switch {
 	case vrf != nil && l.Master == vrf.index:
-		return nil, nil
+		return nil, 0, nil
 	case l.Master != 0:
-		return nil, errcode.Errorf(errcode.AlreadyExists, "sandbox interface %s has another master already%s", link, named(n, l.Master))
+		return nil, 0, errcode.Errorf(errcode.AlreadyExists, "sandbox interface %s has another master already%s", link, named(n, l.Master))
 	case vrf == nil:
 		if vrf, err = makeVRF(n, v, all, undo); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
-	j := &joining{link: l, table: vrf.table}
-	if err := j.collect(n); err != nil {
-		return nil, err
+	has = &belongings{link: l}
+	if err := has.collect(n); err != nil {
+		return nil, 0, err
 	}
-	undo.Push("VRF of interface "+link, func() error { return j.undo(n, vrf.index) })
-	_, err = n.do(request{Message: rtnl.SetMaster(l.Index, vrf.index), what: "have sandbox interface " + link + " follow " + v.Name})
-	return j, err
+	undo.Push("VRF of interface "+link, func() error { return unjoin(n, has, vrf.index) })
+	return has, vrf.table, has.follow(n, vrf.index)
+}
+
+// unjoin has the link follow nobody, if it follows the VRF, and gives it all that it had.
+func unjoin(n *Namespace, has *belongings, master int) error {
+	l, err := n.findLink(has.link.Name)
+	if l == nil || err != nil {
+		return err
+	}
+	if l.Master == master {
+		if err := has.follow(n, 0); err != nil {
+			return err
+		}
+	}
+	return has.putBack(n, unix.RT_TABLE_MAIN, unix.RT_TABLE_MAIN)
 }
 
 // named tells the name of a link, if it can be had.
@@ -189,16 +205,21 @@ func freeTable(n *Namespace, all []vrf) (uint32, error) {
 	return table, nil
 }
 
-func release(n *Namespace, link string, master int) error {
+// release has the link follow nobody, if it follows the VRF, and puts back what the kernel takes from it for that.
+func release(n *Namespace, link string, v vrf) error {
 	l, err := n.findLink(link)
-	if l == nil || err != nil || l.Master != master {
+	if l == nil || err != nil || l.Master != v.index {
 		return err
 	}
-	_, err = n.do(request{Message: rtnl.SetMaster(l.Index, 0), what: "release sandbox interface " + link, harmless: unix.ENODEV})
-	return err
+	has := &belongings{link: l}
+	if err := has.collect(n); err != nil {
+		return err
+	}
+	return errors.Join(has.follow(n, 0), has.putBack(n, v.table, unix.RT_TABLE_MAIN))
 }
 
-// LeaveVRF releases the link, and removes the VRF if no other link follows it. It succeeds if either is gone.
+// LeaveVRF releases the link, whose routes go back into the main table, and removes the VRF if no other link follows it. It succeeds if either
+// is gone.
 func LeaveVRF(n *Namespace, name, link string) error {
 	unlock, err := n.Lock()
 	if err != nil {
@@ -213,7 +234,7 @@ func LeaveVRF(n *Namespace, name, link string) error {
 	if i < 0 {
 		return nil
 	}
-	err = release(n, link, all[i].index)
+	err = release(n, link, all[i])
 	return errors.Join(err, removeUnusedVRF(n, all[i]))
 }
 

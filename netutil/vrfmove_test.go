@@ -60,7 +60,7 @@ func TestWhatALinkLosesIsPutBack(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			j := &joining{link: l}
+			j := &belongings{link: l}
 			if err := j.collect(n); err != nil {
 				t.Fatal(err)
 			}
@@ -70,7 +70,7 @@ func TestWhatALinkLosesIsPutBack(t *testing.T) {
 				t.Fatalf("routes left: %q", got)
 			}
 			for range 2 { // what is there already is no error
-				if err := j.putBack(n, table); err != nil {
+				if err := j.putBack(n, unix.RT_TABLE_MAIN, table); err != nil {
 					t.Fatal(err)
 				}
 			}

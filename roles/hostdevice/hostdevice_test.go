@@ -329,6 +329,8 @@ func TestStatus(t *testing.T) {
 
 func TestBadInputMovesNothing(t *testing.T) {
 	n, _ := newNode(t)
+	n.Host.Run("ip", "link", "set", "ens1", "addrgenmode", "none") // its link-local address would come while the state is compared
+	n.Host.Run("ip", "-6", "addr", "flush", "dev", "ens1")
 	n.WantRefused("host-device", `{"type": "host-local", "dataDir": "/nonexistent", "ranges": [[{"subnet": "fd06::/64"}]]}`,
 		roletest.Refusal{Keys: `"x": 1`, Want: "device: missing"},
 		roletest.Refusal{Keys: `"device": 7`, Want: "device: "},

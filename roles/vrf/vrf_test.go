@@ -141,6 +141,7 @@ func TestInterfacesShareAVRF(t *testing.T) {
 	n := newNode(t)
 	a := n.Pod("a")
 	prepare(t, n, a, "eth0")
+	before := state(a)
 	must(t, do(n, "ADD", "eth0", `"vrfname": "red"`))
 	must(t, do(n, "ADD", "eth0", `"vrfname": "red"`)) // it is there already
 	table := tableOf(a, "red")
@@ -153,8 +154,9 @@ func TestInterfacesShareAVRF(t *testing.T) {
 	wantSeen(t, a, "red", "eth0")
 	must(t, do(n, "DEL", "eth0", `"vrfname": "red"`))
 	must(t, do(n, "DEL", "eth0", `"vrfname": "red"`))
-	if table := tableOf(a, "red"); table != "" {
-		t.Errorf("the VRF is left, with the table %s", table)
+	a.Run("ip", "link", "del", "eth1")
+	if after := state(a); after != before {
+		t.Errorf("after:\n%s\nbefore:\n%s", after, before)
 	}
 }
 
