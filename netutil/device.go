@@ -121,6 +121,11 @@ func handedOver(sandbox *Namespace, o owner.Owner, was *rtnl.Device) (*rtnl.Devi
 // TakeBack moves a device from the sandbox to the host and gives it the name and the alias that it had there. If the name is empty or taken
 // on the host, it comes all the same, and the error, with code errcode.AlreadyExists, tells the name that it has got. The device is down.
 func TakeBack(k Kernel, o owner.Owner, d *rtnl.Device, name string) error {
+	unlock, err := k.Host.Lock() // GC must not take it for one that came back by itself
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	// It gets its name before the move, so that nobody on the host ever sees it under another. Where that fails, because there is an interface
 	// of that name in the sandbox or because it is no name, it has to wait.
 	requests := []request{{Message: rtnl.SetLink(d.Index, rtnl.Change{Down: true}), what: "take down interface " + d.Name}}
@@ -133,7 +138,7 @@ func TakeBack(k Kernel, o owner.Owner, d *rtnl.Device, name string) error {
 	spare := spareName(o)
 	move := func(to string) error {
 		_, err := k.Sandbox.do(request{
-			Message: rtnl.MoveLink(d.Index, k.Host.FD(), to, formerAlias(d)), what: "move interface " + d.Name + " to the host",
+			Message: rtnl.MoveLink(d.Index, k.Host.FD(), to, name), what: "move interface " + d.Name + " to the host",
 		})
 		return err
 	}
@@ -189,25 +194,24 @@ func reclaim(host *Namespace, name string, list func() ([]*rtnl.Device, error)) 
 	found, err := list()
 	errs := []error{err}
 	for _, d := range found {
-		if !IsMarked(d) {
-			continue
+		if IsMarked(d) {
+			errs = append(errs, settle(host, d, cmp.Or(name, d.Alias, d.Name))) // without an alias the reference plugin has taken it back
 		}
-		wanted := cmp.Or(name, d.Alias, d.Name) // without an alias the reference plugin has taken it back
-		restore := request{Message: rtnl.SetAlias(d.Index, formerAlias(d)), what: "restore the alias of interface " + d.Name}
-		if _, err := host.do(restore); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		errs = append(errs, settle(host, d, wanted))
 	}
 	return errors.Join(errs...)
 }
 
-// settle gives a device of the host its name, and takes the marks away.
+// settle gives a device of the host its name and alias. The marks go before the alias does, for with them it tells the name.
 func settle(host *Namespace, d *rtnl.Device, name string) error {
-	if _, err := host.do(unmark(d)...); err != nil {
-		return err
-	}
+	renamed := rename(host, d, name)
+	_, err := host.do(append(unmark(d), request{
+		Message: rtnl.SetAlias(d.Index, formerAlias(d)), what: "restore the alias of interface " + d.Name,
+	})...)
+	return errors.Join(renamed, err)
+}
+
+// rename gives a device that is back its name.
+func rename(host *Namespace, d *rtnl.Device, name string) error {
 	if name == d.Name {
 		return nil
 	}
