@@ -62,7 +62,7 @@ type Link struct {
 	Up       bool
 	Promisc  bool   // Bridge: receive all frames
 	VLANs    bool   // Bridge: filter by VLAN
-	Master   string // name of the bridge that this is a port of
+	Master   string // name of the bridge that this is a port of, or of the VRF that it follows
 	Port     Port   // how it behaves there
 	Peer     *Link  // Veth: the other end
 	Parent   string // Macvlan, IPvlan, VLANLink: the link that it is made on; Verify: empty if it is not known

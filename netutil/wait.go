@@ -75,12 +75,12 @@ func (a *applier) waitCarrier(ctx context.Context) error {
 		if !l.Carrier {
 			continue
 		}
-		limit, may := waitLimit, l.Kind == Bridge || l.Kind == Existing // may be never: a card without a cable, for one
-		if may {
+		limit, mayNever := waitLimit, l.Kind == Bridge || l.Kind == Existing // a card without a cable, for one
+		if mayNever {
 			limit = briefly
 		}
 		err := a.waitUp(ctx, l, limit)
-		if may {
+		if mayNever {
 			err = unlessLate(ctx, err)
 		}
 		if err != nil {

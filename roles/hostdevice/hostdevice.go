@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -79,6 +80,9 @@ func handOver(ctx context.Context, r *roles.Request, d *rtnl.Device, ips []roles
 	p, err := plan(r.Owner, nil, 0, ips, res.Routes)
 	if err != nil {
 		return err
+	}
+	if err := roles.CheckMTUFor(ips, d.MTU); err != nil {
+		return fmt.Errorf("interface %s: %w", d.Name, err)
 	}
 	if err := netutil.HandOver(kernel(r), r.Owner, d, r.Undo); err != nil {
 		return err

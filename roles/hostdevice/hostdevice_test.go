@@ -356,6 +356,9 @@ func TestBadInputMovesNothing(t *testing.T) {
 	dir := t.TempDir()
 	_, err := n.Do(roletest.Call{Verb: "ADD", Role: "host-device", Pod: n.Pod("a"), Conf: conf(dir, `"device": "lo"`)})
 	errtest.Want(t, err, errcode.Kernel, "lo is of a kind that stays")
+	n.Host.Run("ip", "link", "set", "ens1", "mtu", "1000")
+	_, err = n.Do(roletest.Call{Verb: "ADD", Role: "host-device", Pod: n.Pod("a"), Conf: conf(dir, `"device": "ens1"`)})
+	errtest.Want(t, err, errcode.InvalidConfig, "ens1: mtu: 1000", "IPv6")
 	wantNothingReserved(t, dir)
 	wantBack(t, n, up)
 }
