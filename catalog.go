@@ -21,9 +21,10 @@ func roleInfos() []roleInfo {
 	infos := []roleInfo{
 		{Name: "bandwidth", Kind: "meta", Summary: "limits how fast a pod sends and receives"},
 		{Name: "bridge", Kind: "main", Summary: "joins pods to a bridge by a veth pair"},
-		{Name: "flannel", Kind: "meta", Summary: "attaches pods to the subnet that flanneld has given to this node"},
 		{Name: fused.Name, Kind: "meta", Summary: "runs the plugins of a list in one process"},
 		{Name: "dummy", Kind: "main", Summary: "gives the pod an interface that leads nowhere"},
+		{Name: "flannel", Kind: "meta", Summary: "attaches pods to the subnet that flanneld has given to this node"},
+		{Name: "host-device", Kind: "main", Summary: "hands an interface of the host over to a pod"},
 		{Name: "host-local", Kind: "ipam", Summary: "gives addresses from ranges, kept on the node's disk"},
 		{Name: "ipvlan", Kind: "main", Summary: "gives the pod an interface on one of the host's, with that one's MAC address"},
 		{Name: "loopback", Kind: "main", Summary: "brings up the pod's loopback interface"},
@@ -31,8 +32,10 @@ func roleInfos() []roleInfo {
 		{Name: "portmap", Kind: "meta", Summary: "leads ports of the host to pods"},
 		{Name: "ptp", Kind: "main", Summary: "joins a pod to the host by a routed veth pair"},
 		{Name: "static", Kind: "ipam", Summary: "gives the addresses that the configuration names"},
+		{Name: "tap", Kind: "main", Summary: "gives a pod a tap device, for a virtual machine to open"},
 		{Name: "tuning", Kind: "meta", Summary: "changes sysctls and attributes of a pod's interface"},
 		{Name: "vlan", Kind: "main", Summary: "gives the pod an interface in a VLAN of one of the host's"},
+		{Name: "vrf", Kind: "meta", Summary: "gives a pod's interface a routing table of its own"},
 	}
 	for i := range infos {
 		infos[i].CNIVersions = roles.Versions()

@@ -19,32 +19,38 @@ import (
 	"github.com/cnibox/cnibox/roles/dummy"
 	"github.com/cnibox/cnibox/roles/flannel"
 	"github.com/cnibox/cnibox/roles/fused"
+	"github.com/cnibox/cnibox/roles/hostdevice"
 	"github.com/cnibox/cnibox/roles/ipvlan"
 	"github.com/cnibox/cnibox/roles/loopback"
 	"github.com/cnibox/cnibox/roles/macvlan"
 	"github.com/cnibox/cnibox/roles/portmap"
 	"github.com/cnibox/cnibox/roles/ptp"
+	"github.com/cnibox/cnibox/roles/tap"
 	"github.com/cnibox/cnibox/roles/tuning"
 	"github.com/cnibox/cnibox/roles/vlan"
+	"github.com/cnibox/cnibox/roles/vrf"
 )
 
 // roleTable is every plugin that this executable is.
 func roleTable() roles.Table {
 	return roles.Table{
-		"bandwidth":  bandwidth.New(),
-		"bridge":     bridge.New(),
-		"flannel":    flannel.New(),
-		fused.Name:   fused.New(),
-		"dummy":      dummy.New(),
-		"host-local": hostlocal.New(),
-		"ipvlan":     ipvlan.New(),
-		"loopback":   loopback.New(),
-		"macvlan":    macvlan.New(),
-		"portmap":    portmap.New(),
-		"ptp":        ptp.New(),
-		"static":     static.New(),
-		"tuning":     tuning.New(),
-		"vlan":       vlan.New(),
+		"bandwidth":   bandwidth.New(),
+		"bridge":      bridge.New(),
+		fused.Name:    fused.New(),
+		"dummy":       dummy.New(),
+		"flannel":     flannel.New(),
+		"host-device": hostdevice.New(),
+		"host-local":  hostlocal.New(),
+		"ipvlan":      ipvlan.New(),
+		"loopback":    loopback.New(),
+		"macvlan":     macvlan.New(),
+		"portmap":     portmap.New(),
+		"ptp":         ptp.New(),
+		"static":      static.New(),
+		"tap":         tap.New(),
+		"tuning":      tuning.New(),
+		"vlan":        vlan.New(),
+		"vrf":         vrf.New(),
 	}
 }
 

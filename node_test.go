@@ -240,7 +240,8 @@ func kernelState(t *testing.T, ns *nstest.NS) (lines []string) {
 		for _, l := range links {
 			a := l.Attrs()
 			up := a.Flags&unix.IFF_UP != 0
-			lines = append(lines, fmt.Sprintf("link %s %s up=%v mtu=%d alias=%q master=%s", l.Type(), a.Name, up, a.MTU, a.Alias, names[a.MasterIndex]))
+			lines = append(lines, fmt.Sprintf("link %s %s%q up=%v mtu=%d alias=%q master=%s",
+				l.Type(), a.Name, a.AltNames, up, a.MTU, a.Alias, names[a.MasterIndex]))
 		}
 		addrs, err := h.AddrList(nil, netlink.FAMILY_ALL)
 		if err != nil {

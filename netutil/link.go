@@ -43,6 +43,9 @@ func (a *applier) makeLinks(context.Context) error {
 
 // make creates the link, unless it is shared and there.
 func (a *applier) make(l *Link) error {
+	if l.Kind == TapDevice {
+		return a.makeTap(l)
+	}
 	n := a.kernel.at(l.Place)
 	if l.Shared {
 		found, err := n.findLink(l.Name)
@@ -167,6 +170,8 @@ func kindName(k Kind) string {
 		return "dummy"
 	case IFB:
 		return "ifb"
+	case TapDevice:
+		return "tun"
 	}
 	return "veth"
 }

@@ -13,7 +13,7 @@ import (
 func TestTheMissingModuleIsNamed(t *testing.T) {
 	t.Parallel()
 	for kind, module := range map[Kind]string{
-		Bridge: "bridge", Veth: "veth", Macvlan: "macvlan", IPvlan: "ipvlan", VLANLink: "8021q", Dummy: "dummy", IFB: "ifb",
+		Bridge: "bridge", Veth: "veth", Macvlan: "macvlan", IPvlan: "ipvlan", VLANLink: "8021q", Dummy: "dummy", IFB: "ifb", TapDevice: "tun",
 	} {
 		errtest.Want(t, linkError(&Link{Name: "eth0", Kind: kind}, unix.EOPNOTSUPP), errcode.Kernel, "module "+module+")")
 	}

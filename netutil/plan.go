@@ -63,6 +63,7 @@ const (
 	VLANLink // IEEE 802.1Q or 802.1ad
 	Dummy
 	IFB // intermediate functional block: what is sent out of it is received behind it
+	TapDevice
 )
 
 // Link is a network interface.
@@ -76,12 +77,13 @@ type Link struct {
 	Up       bool
 	Promisc  bool   // Bridge: receive all frames
 	VLANs    bool   // Bridge: filter by VLAN
-	Master   string // name of the bridge that this is a port of
+	Master   string // name of the bridge that this is a port of, or of the VRF that it follows
 	Port     Port   // how it behaves there
 	Peer     *Link  // Veth: the other end
 	Parent   string // Macvlan, IPvlan, VLANLink: the link that it is made on; Verify: empty if it is not known
 	ParentAt Place
 	Child    rtnl.Child // what it has of its own there
+	Tap      *Tap       // TapDevice: what it has of its own
 	Carrier  bool       // wait until the link carries traffic
 	OwnerTag bool       // write the owner into the link's alias
 }

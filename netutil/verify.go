@@ -95,6 +95,9 @@ func (v *verifier) child(l *Link, got *rtnl.Link) error {
 	if l.Kind != Existing && want != got.Child {
 		return differs("%s interface %s is a %s with %+v, not %+v", l.Place, l.Name, kindName(l.Kind), got.Child, want)
 	}
+	if l.Kind == TapDevice {
+		return v.tap(l, got.Index)
+	}
 	if l.Parent == "" {
 		return nil
 	}
@@ -192,7 +195,9 @@ func (v *verifier) route(r *Route) error {
 	}
 	want := kernelRoute(l, r)
 	if want.Table == 0 {
-		want.Table = unix.RT_TABLE_MAIN
+		if want.Table, err = v.kernel.at(r.Place).mainTable(l); err != nil {
+			return err
+		}
 	}
 	if r.AnyTable {
 		want.Table = 0

@@ -75,12 +75,12 @@ func (a *applier) waitCarrier(ctx context.Context) error {
 		if !l.Carrier {
 			continue
 		}
-		limit := waitLimit
-		if l.Kind == Bridge {
+		limit, mayNever := waitLimit, l.Kind == Bridge || l.Kind == Existing // a card without a cable, for one
+		if mayNever {
 			limit = briefly
 		}
 		err := a.waitUp(ctx, l, limit)
-		if l.Kind == Bridge {
+		if mayNever {
 			err = unlessLate(ctx, err)
 		}
 		if err != nil {
@@ -105,6 +105,6 @@ func (a *applier) waitUp(ctx context.Context, l *Link, limit time.Duration) erro
 		if err == nil && have == nil {
 			err = errNoLink(l.Place, l.Name)
 		}
-		return have != nil && have.Running(), err
+		return have != nil && (have.Running() || l.Kind == Existing && have.RunsUntold()), err
 	})
 }

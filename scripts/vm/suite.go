@@ -27,6 +27,9 @@ func excluded() map[string][]string {
 			"^TestDependencies$",                // needs the go command
 			"^TestExecutable$/version_from_git", // needs git, and the repository
 		},
+		"roles/hostdevice": {
+			"^TestWithReference$", // needs the go command
+		},
 		"ipam/hostlocal": {
 			"^TestWithReference$", // needs the go command; it is about files only
 		},
