@@ -21,6 +21,7 @@ func roleInfos() []roleInfo {
 	infos := []roleInfo{
 		{Name: "bridge", Kind: "main", Summary: "joins pods to a bridge by a veth pair"},
 		{Name: fused.Name, Kind: "meta", Summary: "runs the plugins of a list in one process"},
+		{Name: "firewall", Kind: "meta", Summary: "admits pods' forwarded traffic, and keeps pods apart"},
 		{Name: "host-local", Kind: "ipam", Summary: "gives addresses from ranges, kept on the node's disk"},
 		{Name: "loopback", Kind: "main", Summary: "brings up the pod's loopback interface"},
 		{Name: "portmap", Kind: "meta", Summary: "leads ports of the host to pods"},

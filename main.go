@@ -15,6 +15,7 @@ import (
 	"github.com/cnibox/cnibox/netutil/trace"
 	"github.com/cnibox/cnibox/roles"
 	"github.com/cnibox/cnibox/roles/bridge"
+	"github.com/cnibox/cnibox/roles/firewall"
 	"github.com/cnibox/cnibox/roles/fused"
 	"github.com/cnibox/cnibox/roles/loopback"
 	"github.com/cnibox/cnibox/roles/portmap"
@@ -25,6 +26,7 @@ import (
 func roleTable() roles.Table {
 	return roles.Table{
 		"bridge":     bridge.New(),
+		"firewall":   firewall.New(),
 		fused.Name:   fused.New(),
 		"host-local": hostlocal.New(),
 		"loopback":   loopback.New(),

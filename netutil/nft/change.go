@@ -15,7 +15,7 @@ import (
 type change struct {
 	add, del []*element
 	chains   []wantedChain // of conditions, which nobody else has
-	rules    []*subnetRule // made unless they stand
+	rules    []*sharedRule // made unless they stand
 }
 
 // chunk is how many elements go into one message: of more than 64 KiB in one the kernel would see only the first.
@@ -29,11 +29,12 @@ func (c *conn) commit(ch *change) error {
 	defer trace.Start("nft change", "", "").Counted(len(ch.add) + len(ch.del)).End()
 	b := &batch{}
 	for _, w := range ch.chains {
-		w.add(b, w.table)
-		if err := w.addRules(b, w.table); err != nil {
+		w.add(b, w.in)
+		if err := w.addRules(b, w.in); err != nil {
 			return err
 		}
 	}
+	var come []*sharedRule
 	for _, r := range ch.rules {
 		if stands, err := c.stands(r); err != nil {
 			return err
@@ -43,6 +44,7 @@ func (c *conn) commit(ch *change) error {
 		if err := r.add(b); err != nil {
 			return err
 		}
+		come = append(come, r)
 	}
 	b.elements(unix.NFT_MSG_DELSETELEM, 0, ch.del)
 	b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, ch.add)
@@ -51,12 +53,21 @@ func (c *conn) commit(ch *change) error {
 			(&chain{name: e.chain}).remove(b, e.set.table)
 		}
 	}
-	if err := c.dropSubnets(b, ch.del, ch.add); err != nil {
+	gone, err := c.dropShared(b, ch.del, ch.add)
+	if err != nil {
 		return err
 	}
-	err := c.run(b)
+	if ch.forwards() {
+		if err := c.admit(b, come, gone); err != nil {
+			return err
+		}
+	}
+	err = c.run(b)
 	if errors.Is(err, unix.ENOBUFS) { // answers were lost; what they would have said can be seen
 		return c.committed(ch)
+	}
+	if errors.Is(err, unix.EPROTO) {
+		return errcode.Errorf(errcode.Kernel, "packet filter: this kernel has no connection tracking for bridges (module nf_conntrack_bridge): %w", err)
 	}
 	return kernelError(err, "change it")
 }

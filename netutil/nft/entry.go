@@ -17,11 +17,24 @@ const (
 	Masquerade Feature = 1
 	PortMap    Feature = 2
 	SpoofCheck Feature = 3
+	Forward    Feature = 4
+	Isolation  Feature = 5
 )
 
 // String is the feature as error messages name it.
 func (f Feature) String() string {
-	return map[Feature]string{Masquerade: "masquerade", PortMap: "port mappings", SpoofCheck: "MAC spoof check"}[f]
+	switch f {
+	case Masquerade:
+		return "masquerade"
+	case PortMap:
+		return "port mappings"
+	case SpoofCheck:
+		return "MAC spoof check"
+	case Forward:
+		return "admission"
+	default:
+		return "isolation"
+	}
 }
 
 // Features are the features that the entries belong to, each once.
@@ -39,7 +52,8 @@ next:
 	return out
 }
 
-// Entry is one thing that an attachment wants from the packet filter: MasqueradeEntry, PortEntry, SourceNATEntry, SpoofCheckEntry.
+// Entry is one thing that an attachment wants from the packet filter: MasqueradeEntry, PortEntry, SourceNATEntry, SpoofCheckEntry,
+// ForwardEntry, IngressEntry, IsolateEntry.
 type Entry interface {
 	feature() Feature
 	// want adds what the entry needs to the owner's elements.
@@ -77,10 +91,36 @@ type SpoofCheckEntry struct {
 	MAC  net.HardwareAddr
 }
 
+// ForwardEntry admits what the host forwards from a pod, the answers to it, and connections that came through a host port.
+type ForwardEntry struct {
+	Addr netip.Addr
+	// Link is the host's link that the pod is behind, or the beginning of its name and "*"; empty if it is not known. With Subnet it is what
+	// rules in the chains of other programs go by, where no sets of ours can be used.
+	Link   string
+	Subnet netip.Prefix
+	Admin  string // chain in which an administrator's own rules come first
+	// Zone says that firewalld lets the pod's traffic pass, as it is in one of its zones.
+	Zone bool
+}
+
+// IngressEntry keeps connections from other pods away from a pod, in as far as there is a ForwardEntry for those.
+type IngressEntry struct {
+	Addr netip.Addr
+	From string // the link from behind which connections pass all the same; empty: none
+}
+
+// IsolateEntry keeps connections that begin behind other ports of its bridge away from a bridge port.
+type IsolateEntry struct {
+	Port string // name of the bridge port
+}
+
 func (MasqueradeEntry) feature() Feature { return Masquerade }
 func (PortEntry) feature() Feature       { return PortMap }
 func (SourceNATEntry) feature() Feature  { return PortMap }
 func (SpoofCheckEntry) feature() Feature { return SpoofCheck }
+func (ForwardEntry) feature() Feature    { return Forward }
+func (IngressEntry) feature() Feature    { return Forward }
+func (IsolateEntry) feature() Feature    { return Isolation }
 
 // wanted is what an owner's entries come to.
 type wanted struct {
@@ -89,7 +129,7 @@ type wanted struct {
 	entries  []Entry
 	elements []wantedElement
 	chains   []wantedChain
-	rules    []*subnetRule
+	rules    []*sharedRule
 }
 
 type wantedElement struct {
@@ -103,7 +143,7 @@ type wantedElement struct {
 func (s *set) exclusive() bool { return strings.HasPrefix(s.name, setPorts) }
 
 type wantedChain struct {
-	*table
+	in *table
 	chain
 }
 
@@ -123,10 +163,10 @@ func (w *wanted) element(f Feature, set string, e element) *wantedElement {
 	return &w.elements[len(w.elements)-1]
 }
 
-// rule is wanted once, however many pods of the subnet there are.
-func (w *wanted) rule(r *subnetRule) *subnetRule {
+// rule is wanted once, however many pods share it.
+func (w *wanted) rule(r *sharedRule) *sharedRule {
 	for _, have := range w.rules {
-		if have.chain == r.chain && have.subnet == r.subnet {
+		if have.chain == r.chain && have.comment == r.comment {
 			return have
 		}
 	}
@@ -200,6 +240,36 @@ func (SourceNATEntry) want(*wanted) error { return nil } // PortEntry.wantMapped
 func (e SpoofCheckEntry) want(w *wanted) error {
 	w.element(SpoofCheck, setMACs, element{key: pack(packName(e.Port), packMAC(e.MAC))})
 	w.element(SpoofCheck, setChecked, element{key: packName(e.Port)})
+	return nil
+}
+
+func (e ForwardEntry) want(w *wanted) error {
+	g := group{e.Subnet.Masked(), e.Link, e.Zone}
+	for _, r := range w.admitting(g) {
+		w.rule(r)
+	}
+	members := w.inet.memberSet(g.setName())
+	w.element(Forward, members.name, element{key: e.Addr.AsSlice()}).set = members
+	if e.Admin != "" {
+		w.rule(w.administered(e.Admin))
+	}
+	return nil
+}
+
+func isForward(e Entry) bool { return e.feature() == Forward }
+
+func (e IngressEntry) want(w *wanted) error {
+	f := familyOf(e.Addr)
+	w.element(Forward, of(setGuarded, f), element{key: e.Addr.AsSlice()})
+	if e.From != "" {
+		w.element(Forward, of(setNear, f), element{key: pack(e.Addr.AsSlice(), packName(e.From))})
+	}
+	return nil
+}
+
+func (e IsolateEntry) want(w *wanted) error {
+	w.rule(w.isolating())
+	w.element(Isolation, setIsolated, element{key: packName(e.Port)})
 	return nil
 }
 

@@ -160,26 +160,29 @@ func (t *Tables) Verify(o owner.Owner, entries []Entry) error {
 		if err := c.verify(w.elements); err != nil {
 			return err
 		}
-		return c.verifyRules(w)
+		if err := c.verifyRules(w); err != nil || !slices.ContainsFunc(entries, isForward) {
+			return err
+		}
+		return c.verifyAdmission()
 	})
 }
 
 // verifyRules compares the rules that are the attachment's own, or of its subnets.
 func (c *conn) verifyRules(w *wanted) error {
 	for _, ch := range w.chains {
-		rules, err := c.rules(ch.table, ch.name)
+		rules, err := c.rules(ch.in, ch.name)
 		if err != nil {
 			return err
 		}
 		if len(rules) != len(ch.rules) {
-			return errcode.Errorf(errcode.Differs, "packet filter: chain %s in %s has %d rules, not %d", ch.name, ch.table, len(rules), len(ch.rules))
+			return errcode.Errorf(errcode.Differs, "packet filter: chain %s in %s has %d rules, not %d", ch.name, ch.in, len(rules), len(ch.rules))
 		}
 	}
 	for _, r := range w.rules {
 		if stands, err := c.stands(r); err != nil {
 			return err
 		} else if !stands {
-			return errcode.Errorf(errcode.Differs, "packet filter: chain %s in %s has no rule for %s", r.chain, r.table, r.subnet)
+			return errcode.Errorf(errcode.Differs, "packet filter: chain %s in %s has no rule for %s", r.chain, r.table, r.comment)
 		}
 	}
 	return nil

@@ -40,10 +40,16 @@ func everything(o owner.Owner) []nft.Entry {
 		nft.SourceNATEntry{Addr: addr(a6), All: true},
 		tcp(8080, a4, 80), at4, at6, sctp, conditional,
 		nft.SpoofCheckEntry{Port: o.LinkName(), MAC: net.HardwareAddr{2, 0, 0, 0, 0, 9}},
+		nft.ForwardEntry{Addr: addr(a4), Subnet: prefix(s4), Link: "cni0", Admin: "CNI-ADMIN"},
+		nft.ForwardEntry{Addr: addr(a6), Subnet: prefix(s6), Link: "veth*", Admin: "CNI-ADMIN"},
+		nft.IngressEntry{Addr: addr(a4), From: "cni0"},
+		nft.IngressEntry{Addr: addr(a6)},
 	}
 }
 
-func features() []nft.Feature { return []nft.Feature{nft.Masquerade, nft.PortMap, nft.SpoofCheck} }
+func features() []nft.Feature {
+	return []nft.Feature{nft.Masquerade, nft.PortMap, nft.SpoofCheck, nft.Forward, nft.Isolation}
+}
 
 // What stands in the kernel reads well, can be saved and read again by nft(8), and works the same afterwards.
 func TestListing(t *testing.T) {

@@ -165,12 +165,17 @@ func (f family) within(op expr.CmpOp, offset uint32, prefix netip.Prefix) rule {
 }
 
 // fromLink compares the name of the link that the packet came in by; a name that ends in "*" is the beginning of one.
-func fromLink(op expr.CmpOp, name string) rule {
+func fromLink(op expr.CmpOp, name string) rule { return byLink(expr.MetaKeyIIFNAME, op, name) }
+
+// toLink compares the name of the link that the packet goes out by.
+func toLink(op expr.CmpOp, name string) rule { return byLink(expr.MetaKeyOIFNAME, op, name) }
+
+func byLink(key expr.MetaKey, op expr.CmpOp, name string) rule {
 	data := packName(name)
 	if n := len(name); n > 0 && name[n-1] == '*' {
 		data = []byte(name[:n-1])
 	}
-	return rule{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: firstReg}, &expr.Cmp{Op: op, Register: firstReg, Data: data}}
+	return rule{&expr.Meta{Key: key, Register: firstReg}, &expr.Cmp{Op: op, Register: firstReg, Data: data}}
 }
 
 // toThisHost matches packets to an address of the host.
@@ -184,13 +189,28 @@ func toThisHost() rule {
 // redirected matches connections whose destination has been translated.
 func redirected() rule {
 	const dstNAT = 1 << 5 // IPS_DST_NAT, linux/netfilter/nf_conntrack_common.h
-	bit := binary.NativeEndian.AppendUint32(nil, dstNAT)
+	return connection(expr.CtKeySTATUS, dstNAT)
+}
+
+// connection matches connections of which the conntrack field has one of the bits.
+func connection(key expr.CtKey, bits uint32) rule {
+	mask := binary.NativeEndian.AppendUint32(nil, bits)
 	return rule{
-		&expr.Ct{Key: expr.CtKeySTATUS, Register: firstReg},
-		&expr.Bitwise{SourceRegister: firstReg, DestRegister: firstReg, Len: 4, Mask: bit, Xor: make([]byte, 4)},
+		&expr.Ct{Key: key, Register: firstReg},
+		&expr.Bitwise{SourceRegister: firstReg, DestRegister: firstReg, Len: 4, Mask: mask, Xor: make([]byte, 4)},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: firstReg, Data: make([]byte, 4)},
 	}
 }
+
+// Bits of a connection's state (linux/netfilter/nf_tables.h and nf_conntrack_common.h: NF_CT_STATE_BIT).
+const (
+	stateEstablished = 1 << 1
+	stateRelated     = 1 << 2
+	stateUntracked   = 1 << 6
+)
+
+// known matches packets of connections that are not new.
+func known() rule { return connection(expr.CtKeySTATE, stateEstablished|stateRelated) }
 
 func verdict(kind expr.VerdictKind, chain string) rule {
 	return rule{&expr.Verdict{Kind: kind, Chain: chain}}
@@ -198,6 +218,7 @@ func verdict(kind expr.VerdictKind, chain string) rule {
 
 func jump(chain string) rule { return verdict(expr.VerdictJump, chain) }
 func leave() rule            { return verdict(expr.VerdictReturn, "") }
+func accept() rule           { return verdict(expr.VerdictAccept, "") }
 func drop() rule             { return verdict(expr.VerdictDrop, "") }
 func masquerade() rule       { return rule{&expr.Masq{}} }
 func counter() rule          { return rule{&expr.Counter{}} }

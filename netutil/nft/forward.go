@@ -1,0 +1,159 @@
+package nft
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strings"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/owner"
+)
+
+// This file is what happens to packets that the host forwards to pods and from them. An accept here does not overrule a drop in a chain of
+// another program; foreign.go sees to those.
+
+// forwardChains are the static chains.
+func forwardChains() []chain {
+	forward := []commented{{"", jump(chainAdmin)}}
+	ingress := []commented{{"", join(known(), leave())}}
+	for _, f := range families() {
+		near := []load{f.address(f.dest), meta(expr.MetaKeyIIFNAME, uint32(ifname.size()))}
+		forward = append(forward, commented{"", join(f.is(), in(of(setGuarded, f), f.address(f.dest)), jump(chainIngress))})
+		ingress = append(ingress, commented{"", join(f.is(), in(of(setNear, f), near...), leave())})
+	}
+	forward = append(forward, []commented{
+		{"", jump(chainFromPods)}, {"", join(known(), jump(chainToPods))}, {"", join(redirected(), jump(chainToPods))},
+	}...)
+	ingress = append(ingress, commented{"", jump(chainPods)})
+	return []chain{
+		{name: chainForward, hook: &hook{"filter", unix.NF_INET_FORWARD, priorityFilter}, rules: forward},
+		{name: chainAdmin, jumps: 1, grows: true},
+		{name: chainIngress, jumps: len(families()), rules: ingress},
+		{name: chainPods, jumps: 1, grows: true},
+		{name: chainFromPods, jumps: 1, grows: true},
+		{name: chainToPods, jumps: 2, grows: true},
+	}
+}
+
+// group is the pods of a subnet behind one link, for which there is one rule of each kind. Their comment is the group.
+type group struct {
+	subnet netip.Prefix
+	link   string // as in ForwardEntry
+	zone   bool   // in a zone of firewalld
+}
+
+const inZone = "zone"
+
+func (g group) String() string {
+	text := g.subnet.String() + " " + g.link
+	if g.zone {
+		text += " " + inZone
+	}
+	return strings.TrimSuffix(text, " ")
+}
+
+// parseGroup reads what String wrote.
+func parseGroup(text string) (g group, ok bool) {
+	parts := strings.Split(text, " ")
+	subnet, err := netip.ParsePrefix(parts[0])
+	g.subnet, g.zone = subnet, len(parts) == 3 && parts[2] == inZone
+	if len(parts) > 1 {
+		g.link = parts[1]
+	}
+	return g, err == nil && len(parts) <= 3
+}
+
+// groupSetPrefix begins the names of the sets of the groups' pods.
+func groupSetPrefix(f family) string { return "pods_" + f.name + "-" }
+
+// setName is a name that nft(8) reads again, and short enough for the journal.
+func (g group) setName() string {
+	const longest, known = 32, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789./-_"
+	prefix := groupSetPrefix(familyOf(g.subnet.Addr()))
+	name := prefix + strings.ReplaceAll(g.subnet.String(), ":", "_")
+	if g.link != "" {
+		name += "-" + strings.ReplaceAll(g.link, "*", "/") // which no link's name has
+	}
+	if len(name) <= longest && !g.zone && strings.Trim(name, known) == "" && !strings.ContainsAny(g.link, "_") {
+		return name
+	}
+	return prefix + owner.Owner{Network: g.String()}.LinkName()
+}
+
+func groupChains() []string { return []string{chainPods, chainFromPods, chainToPods} }
+
+// admitting are the rules of a group.
+func (l *layout) admitting(g group) []*sharedRule {
+	f := familyOf(g.subnet.Addr())
+	members := l.inet.memberSet(g.setName())
+	from, to := in(members.name, f.address(f.source)), in(members.name, f.address(f.dest))
+	// Who is behind a link of pods is told by the link, since an address can be forged.
+	behind := from
+	var way rule
+	if g.link != "" {
+		way = fromLink(expr.CmpOpEq, g.link)
+		behind = way
+	}
+	make := func(chain string, r rule) *sharedRule {
+		return &sharedRule{table: l.inet, chain: chain, members: members, comment: g.String(), rule: join(f.is(), r)}
+	}
+	return []*sharedRule{
+		make(chainPods, join(behind, counter(), drop())),
+		make(chainFromPods, join(way, from, counter(), accept())),
+		make(chainToPods, join(to, counter(), accept())),
+	}
+}
+
+// administered leads to a chain of an administrator's.
+func (l *layout) administered(name string) *sharedRule {
+	return &sharedRule{table: l.inet, chain: chainAdmin, target: name, comment: name, rule: jump(name)}
+}
+
+// CheckAdminChain checks the name of a chain for an administrator's rules, which is made in other programs' tables too. The key is named
+// in the error.
+func CheckAdminChain(key, name string) error {
+	const longest = 28 // iptables, XT_EXTENSION_MAXNAMELEN
+	letters := "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	if name == "" || len(name) > longest || !strings.Contains(letters, name[:1]) || strings.Trim(name, letters+"0123456789-_") != "" {
+		return errcode.Errorf(errcode.InvalidConfig, "%s: %q is no name of 1 to %d letters, digits, '-' and '_' that begins with a letter", key, name, longest)
+	}
+	taken := []string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING", "ACCEPT", "DROP", "RETURN", "QUEUE", foreignChain, marker()}
+	for _, ch := range inetChains() {
+		taken = append(taken, ch.name)
+	}
+	for _, t := range taken {
+		if strings.EqualFold(t, name) {
+			return errcode.Errorf(errcode.InvalidConfig, "%s: %q is the name of another chain", key, name)
+		}
+	}
+	return nil
+}
+
+const isolationComment = "isolated ports"
+
+// isolating keeps connections between ports of a bridge away from some of them. It is not static, because connection tracking of bridges is
+// more than some kernels have. Neighbour discovery is never tracked.
+func (l *layout) isolating() *sharedRule {
+	load, _ := meta(expr.MetaKeyPROTOCOL, 4)(firstReg)
+	var rules rule
+	rules = append(rules, in(setIsolated, meta(expr.MetaKeyOIFNAME, uint32(ifname.size())))...)
+	rules = append(rules, load, &expr.Cmp{Op: expr.CmpOpNeq, Register: firstReg, Data: binary.BigEndian.AppendUint16(nil, unix.ETH_P_ARP)})
+	state := connection(expr.CtKeySTATE, stateEstablished|stateRelated|stateUntracked)
+	state[2] = &expr.Cmp{Op: expr.CmpOpEq, Register: firstReg, Data: make([]byte, 4)}
+	return &sharedRule{table: l.bridge, chain: chainForward, comment: isolationComment, rule: join(rules, state, counter(), drop())}
+}
+
+// forwards tells whether the change is about forwarding.
+func (ch *change) forwards() bool {
+	for _, elements := range [][]*element{ch.add, ch.del} {
+		for _, e := range elements {
+			if e.set.passing() && strings.HasPrefix(e.set.name, "pods_") {
+				return true
+			}
+		}
+	}
+	return false
+}

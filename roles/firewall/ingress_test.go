@@ -1,0 +1,120 @@
+package firewall_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/nstest"
+)
+
+const (
+	sameBridge = `"ingressPolicy": "same-bridge"`
+	isolated   = `"ingressPolicy": "isolated"`
+)
+
+// Only pods of the same bridge connect to a pod, whether or not bridged frames pass the packet filter. It connects to whom it likes, and
+// whoever is no pod connects to it.
+func TestSameBridge(t *testing.T) {
+	for _, filtered := range []string{"0", "1"} {
+		n := newNode(t, "bridge")
+		n.filterBridged(filtered)
+		a, b, other := n.pod("a", 1).admit(sameBridge), n.pod("b", 1).admit(sameBridge), n.pod("other", 2).admit("")
+		b.reaches(a)
+		a.reaches(b)
+		other.misses(a)
+		a.reaches(other)
+		a.fromOutside(true)
+		a.getsOut(true)
+
+		a.dismiss()
+		other.reaches(a)
+		other.misses(b)
+	}
+}
+
+// Two networks that keep others out keep out each other's pods.
+func TestSameBridgeOfTwoNetworks(t *testing.T) {
+	n := newNode(t, "bridge")
+	a, other := n.pod("a", 1).admit(sameBridge), n.pod("other", 2).admit(sameBridge)
+	a.misses(other)
+	other.misses(a)
+}
+
+// No pod connects to an isolated one. It connects to those that are not.
+func TestIsolated(t *testing.T) {
+	for _, filtered := range []string{"0", "1"} {
+		t.Run("filtered "+filtered, func(t *testing.T) {
+			if filtered == "0" {
+				nstest.Need(t, "conntrack_bridge")
+			}
+			n := newNode(t, "bridge")
+			n.filterBridged(filtered)
+			a, b, other := n.pod("a", 1).admit(isolated), n.pod("b", 1).admit(""), n.pod("other", 2).admit("")
+			b.misses(a)
+			other.misses(a)
+			a.reaches(b)
+			a.reaches(other)
+			a.fromOutside(true)
+			a.getsOut(true)
+			b.reaches(other)
+
+			a.dismiss()
+			b.reaches(a)
+			n.wantNothing()
+		})
+	}
+}
+
+// Pods that each have a link of their own are kept apart by it.
+func TestIsolatedRouted(t *testing.T) {
+	n := newNode(t, "ptp")
+	a, b := n.pod("a", 1).admit(isolated), n.pod("b", 1).admit("")
+	b.misses(a)
+	a.reaches(b)
+	a.fromOutside(true)
+	a.dismiss()
+	b.reaches(a)
+}
+
+// Where frames between ports cannot be told apart the policy is refused, and nothing is changed.
+func TestIsolatedNeedsTheKernel(t *testing.T) {
+	if nstest.Has(t, "conntrack_bridge") {
+		t.Skip("this kernel tracks connections on bridges")
+	}
+	n := newNode(t, "bridge")
+	a := n.pod("a", 1)
+	err := a.do("ADD", "firewall", isolated)
+	if errcode.Of(err) != errcode.Kernel || !strings.Contains(err.Error(), "nf_conntrack_bridge") {
+		t.Errorf("got %v", err)
+	}
+	n.wantNothing()
+}
+
+func TestSameBridgeNeedsABridge(t *testing.T) {
+	n := newNode(t, "ptp")
+	a := n.pod("a", 1)
+	err := a.do("ADD", "firewall", sameBridge)
+	if errcode.Of(err) != errcode.InvalidConfig || !strings.HasPrefix(err.Error(), "ingressPolicy: ") {
+		t.Errorf("got %v", err)
+	}
+	n.wantNothing()
+}
+
+// wantNothing wants no element of isolated pods to be left.
+func (n *node) wantNothing() {
+	n.t.Helper()
+	rules, err := n.Host.Try("nft", "list", "ruleset")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, set := range []string{"guarded_ipv4", "guarded_ipv6", "near_ipv4", "isolated"} {
+		_, after, _ := strings.Cut(rules, "set "+set+" {")
+		if body, _, _ := strings.Cut(after, "}\n"); strings.Contains(body, "elements") {
+			n.t.Errorf("the set %s is not empty:\n%s", set, body)
+		}
+	}
+	if strings.Contains(rules, "isolated ports") {
+		n.t.Errorf("the rule of isolated ports is left:\n%s", rules)
+	}
+}

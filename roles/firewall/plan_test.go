@@ -1,0 +1,53 @@
+package firewall
+
+import (
+	"net/netip"
+	"reflect"
+	"testing"
+
+	"github.com/cnibox/cnibox/netutil/nft"
+	"github.com/cnibox/cnibox/netutil/owner"
+	"github.com/cnibox/cnibox/roles"
+	"github.com/cnibox/cnibox/roles/roletest"
+)
+
+func TestPlan(t *testing.T) {
+	t.Parallel()
+	pod := netip.MustParsePrefix("10.1.0.5/16")
+	subnet, alone := pod.Masked(), netip.MustParsePrefix("10.1.0.5/32")
+	onBridge := surroundings{link: "br0.7", bridge: "br0", port: "vethx"}
+	filtered := onBridge
+	filtered.filtered = true
+	forward := nft.ForwardEntry{Addr: pod.Addr(), Link: "br0.7", Subnet: subnet, Admin: "CNI-ADMIN"}
+	routed, unknown := forward, forward
+	routed.Link, unknown.Link, unknown.Subnet = "veth*", "", alone
+	for _, tt := range []struct {
+		name, policy string
+		s            surroundings
+		want         []nft.Entry
+	}{
+		{"open", policyOpen, onBridge, []nft.Entry{forward}},
+		{"same bridge", policySameBridge, onBridge, []nft.Entry{forward, nft.IngressEntry{Addr: pod.Addr(), From: "br0.7"}}},
+		{"isolated", policyIsolated, onBridge, []nft.Entry{forward, nft.IngressEntry{Addr: pod.Addr()}, nft.IsolateEntry{Port: "vethx"}}},
+		{"isolated by IP's packet filter", policyIsolated, filtered, []nft.Entry{forward, nft.IngressEntry{Addr: pod.Addr()}}},
+		{"routed", policyIsolated, surroundings{link: "veth*"}, []nft.Entry{routed, nft.IngressEntry{Addr: pod.Addr()}}},
+		{"link not known", policyOpen, surroundings{}, []nft.Entry{unknown}},
+	} {
+		c := &conf{IngressPolicy: tt.policy}
+		c.setDefaults()
+		p, err := c.plan(owner.Owner{}, []roles.IP{{Prefix: pod}}, tt.s)
+		if err != nil || !reflect.DeepEqual(p.Filter, tt.want) {
+			t.Errorf("%s: %+v, %v; want %+v", tt.name, p, err, tt.want)
+		}
+	}
+}
+
+// The README's examples are configurations that the role takes.
+func TestReadmeExamples(t *testing.T) {
+	t.Parallel()
+	for _, example := range roletest.ReadmeExamples(t, 2) {
+		if _, err := load(&roles.Request{Conf: []byte(example)}); err != nil {
+			t.Errorf("%s: %v", example, err)
+		}
+	}
+}
