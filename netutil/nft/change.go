@@ -16,6 +16,7 @@ type change struct {
 	add, del []*element
 	chains   []wantedChain // of conditions, which nobody else has
 	rules    []*sharedRule // made unless they stand
+	always   bool          // rules may be missing although all elements are there
 }
 
 // chunk is how many elements go into one message: of more than 64 KiB in one the kernel would see only the first.
@@ -23,13 +24,14 @@ const chunk = 200
 
 // commit makes the change: all of it or nothing.
 func (c *conn) commit(ch *change) error {
-	if len(ch.add)+len(ch.del) == 0 {
+	if len(ch.add)+len(ch.del) == 0 && !ch.always {
 		return nil
 	}
 	defer trace.Start("nft change", "", "").Counted(len(ch.add) + len(ch.del)).End()
 	b := &batch{}
 	for _, w := range ch.chains {
 		w.add(b, w.in)
+		w.flush(b, w.in)
 		if err := w.addRules(b, w.in); err != nil {
 			return err
 		}
@@ -57,7 +59,7 @@ func (c *conn) commit(ch *change) error {
 	if err != nil {
 		return err
 	}
-	if ch.forwards() {
+	if ch.always || ch.forwards() {
 		if err := c.admit(b, come, gone); err != nil {
 			return err
 		}

@@ -58,6 +58,8 @@ type Entry interface {
 	feature() Feature
 	// want adds what the entry needs to the owner's elements.
 	want(w *wanted) error
+	// words are the entry as a record has it.
+	words() []string
 }
 
 // MasqueradeEntry gives the traffic of a pod to outside its own subnet the node's address.
@@ -130,6 +132,7 @@ type wanted struct {
 	elements []wantedElement
 	chains   []wantedChain
 	rules    []*sharedRule
+	used     []*sharedRule // rules, each as often as it was wanted
 }
 
 type wantedElement struct {
@@ -143,7 +146,8 @@ type wantedElement struct {
 func (s *set) exclusive() bool { return strings.HasPrefix(s.name, setPorts) }
 
 type wantedChain struct {
-	in *table
+	in    *table
+	owner owner.Owner
 	chain
 }
 
@@ -167,10 +171,11 @@ func (w *wanted) element(f Feature, set string, e element) *wantedElement {
 func (w *wanted) rule(r *sharedRule) *sharedRule {
 	for _, have := range w.rules {
 		if have.chain == r.chain && have.comment == r.comment {
+			w.used = append(w.used, have)
 			return have
 		}
 	}
-	w.rules = append(w.rules, r)
+	w.rules, w.used = append(w.rules, r), append(w.used, r)
 	return r
 }
 
@@ -195,15 +200,25 @@ func (e PortEntry) want(w *wanted) error {
 	if len(e.Conditions) == 0 {
 		w.element(PortMap, plain.name, element{key: key, value: target}).rivals = append(rivals, &element{set: conditional, key: key})
 	} else {
-		ch, err := conditionalChain(w.owner, len(w.chains), e)
+		ch, err := conditionalChain(w.owner, w.conditional(), e)
 		if err != nil {
 			return err
 		}
-		w.chains = append(w.chains, wantedChain{w.inet, ch})
+		w.chains = append(w.chains, wantedChain{w.inet, w.owner, ch})
 		w.element(PortMap, conditional.name, element{key: key, chain: ch.name}).rivals = append(rivals, &element{set: plain, key: key})
 	}
 	e.wantMapped(w, pack(packPort(e.Port), packPort(e.HostPort), e.Addr.AsSlice(), packProtocol(e.Protocol)))
 	return nil
+}
+
+// conditional is how many of the owner's mappings with conditions there are so far.
+func (w *wanted) conditional() (n int) {
+	for _, ch := range w.chains {
+		if ch.owner == w.owner {
+			n++
+		}
+	}
+	return n
 }
 
 // wantMapped has the sources of the mapping's connections looked at, if there is a SourceNATEntry for its address.

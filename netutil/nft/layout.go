@@ -196,10 +196,10 @@ func bridgeTable() *table {
 }
 
 // ensure makes the table's static part, unless it stands.
-func (c *conn) ensure(t *table) error {
+func (c *conn) ensure(t *table) (made bool, err error) {
 	whole, err := c.whole(t)
 	if whole || err != nil {
-		return err
+		return false, err
 	}
 	b := &batch{}
 	var a rawnl.Attrs
@@ -213,11 +213,11 @@ func (c *conn) ensure(t *table) error {
 	}
 	for i := range t.chains {
 		if err := c.anew(b, t, &t.chains[i]); err != nil {
-			return err
+			return false, err
 		}
 	}
 	(&chain{name: marker()}).add(b, t)
-	return kernelError(c.run(b), "make the table %s", t)
+	return true, kernelError(c.run(b), "make the table %s", t)
 }
 
 // anew gives a static chain its rules. Those that are there for pods, which a comment tells, stay.

@@ -221,7 +221,7 @@ func TestDeleteWithNothingThere(t *testing.T) {
 // Each of an ADD's undo steps must be able to fail on its own.
 func TestNoSocket(t *testing.T) {
 	refused := func() (*rawnl.Socket, error) { return nil, unix.EBADF }
-	tables := nft.Open(refused, func() (func(), error) { return func() {}, nil })
+	tables := nft.Open(refused, func() (func(), error) { return func() {}, nil }, "")
 	for range 2 {
 		if err := tables.Delete(pod("one"), nft.Masquerade); !errors.Is(err, unix.EBADF) {
 			t.Errorf("got %v", err)

@@ -165,17 +165,12 @@ func (f family) within(op expr.CmpOp, offset uint32, prefix netip.Prefix) rule {
 }
 
 // fromLink compares the name of the link that the packet came in by; a name that ends in "*" is the beginning of one.
-func fromLink(op expr.CmpOp, name string) rule { return byLink(expr.MetaKeyIIFNAME, op, name) }
-
-// toLink compares the name of the link that the packet goes out by.
-func toLink(op expr.CmpOp, name string) rule { return byLink(expr.MetaKeyOIFNAME, op, name) }
-
-func byLink(key expr.MetaKey, op expr.CmpOp, name string) rule {
+func fromLink(op expr.CmpOp, name string) rule {
 	data := packName(name)
 	if n := len(name); n > 0 && name[n-1] == '*' {
 		data = []byte(name[:n-1])
 	}
-	return rule{&expr.Meta{Key: key, Register: firstReg}, &expr.Cmp{Op: op, Register: firstReg, Data: data}}
+	return rule{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: firstReg}, &expr.Cmp{Op: op, Register: firstReg, Data: data}}
 }
 
 // toThisHost matches packets to an address of the host.

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/cnibox/cnibox/netutil"
+)
+
+func syncCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "sync",
+		Usage: "make anew what pods are missing in the packet filter",
+		Description: "Puts back what something else has thrown out: \"nft flush ruleset\", a firewall that was reloaded. The next call of a\n" +
+			"plugin does so too where all is gone; this is for a timer, or for after a reload. What stands is left alone.",
+		Action: func(c *cli.Context) error { return syncFilter(c.App.Writer) },
+	}
+}
+
+// syncFilter restores the packet filter of the namespace that the program runs in, and says what it did.
+func syncFilter(out io.Writer) error {
+	host, err := netutil.Current()
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	restored, err := netutil.NFT(host).Restore()
+	errs := []error{err}
+	for _, r := range restored {
+		if r.Err != nil {
+			errs = append(errs, errors.New(r.String()))
+			continue
+		}
+		_, _ = fmt.Fprintf(out, "restored %s\n", r)
+	}
+	if len(restored) == 0 && err == nil {
+		_, _ = fmt.Fprintln(out, "nothing of pods was missing in the packet filter")
+	}
+	return errors.Join(errs...)
+}
