@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/cnibox/cnibox/netutil"
+	"github.com/cnibox/cnibox/roles/firewall"
 )
 
 func syncCommand() *cli.Command {
@@ -16,12 +18,12 @@ func syncCommand() *cli.Command {
 		Usage: "make anew what pods are missing in the packet filter",
 		Description: "Puts back what something else has thrown out: \"nft flush ruleset\", a firewall that was reloaded. The next call of a\n" +
 			"plugin does so too where all is gone; this is for a timer, or for after a reload. What stands is left alone.",
-		Action: func(c *cli.Context) error { return syncFilter(c.App.Writer) },
+		Action: func(c *cli.Context) error { return syncFilter(c.Context, c.App.Writer) },
 	}
 }
 
 // syncFilter restores the packet filter of the namespace that the program runs in, and says what it did.
-func syncFilter(out io.Writer) error {
+func syncFilter(ctx context.Context, out io.Writer) error {
 	host, err := netutil.Current()
 	if err != nil {
 		return err
@@ -36,7 +38,12 @@ func syncFilter(out io.Writer) error {
 		}
 		_, _ = fmt.Fprintf(out, "restored %s\n", r)
 	}
-	if len(restored) == 0 && err == nil {
+	zoned, err := firewall.Sync(ctx, host)
+	errs = append(errs, err)
+	for _, z := range zoned {
+		_, _ = fmt.Fprintf(out, "restored %s in firewalld's zone %s\n", z.Addr, z.Zone)
+	}
+	if len(restored)+len(zoned) == 0 && errors.Join(errs...) == nil {
 		_, _ = fmt.Fprintln(out, "nothing of pods was missing in the packet filter")
 	}
 	return errors.Join(errs...)

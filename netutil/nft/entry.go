@@ -101,8 +101,7 @@ type ForwardEntry struct {
 	Link   string
 	Subnet netip.Prefix
 	Admin  string // chain in which an administrator's own rules come first
-	// Zone says that firewalld lets the pod's traffic pass, as it is in one of its zones.
-	Zone bool
+	Zone   string // of firewalld that the address is in, so that firewalld lets the pod's traffic pass; empty: none
 }
 
 // IngressEntry keeps connections from other pods away from a pod, in as far as there is a ForwardEntry for those.

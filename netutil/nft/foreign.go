@@ -270,7 +270,7 @@ func (c *conn) refuseOwned(t *table) error {
 // admitting are the rules of our chain in a table of others, as far as they concern the table's family.
 func (t *table) admitting(a *admission) (rules []commented) {
 	for _, g := range a.groups {
-		if g.zone && t.ofFirewalld() {
+		if g.zone != "" && t.ofFirewalld() {
 			continue
 		}
 		f := familyOf(g.subnet.Addr())

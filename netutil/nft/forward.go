@@ -42,28 +42,25 @@ func forwardChains() []chain {
 type group struct {
 	subnet netip.Prefix
 	link   string // as in ForwardEntry
-	zone   bool   // in a zone of firewalld
+	zone   string // of firewalld; empty: none
 }
 
-const inZone = "zone"
-
 func (g group) String() string {
-	text := g.subnet.String() + " " + g.link
-	if g.zone {
-		text += " " + inZone
+	words := []string{g.subnet.String()}
+	if g.link != "" || g.zone != "" {
+		words = append(words, orNone(g.link))
 	}
-	return strings.TrimSuffix(text, " ")
+	if g.zone != "" {
+		words = append(words, g.zone)
+	}
+	return strings.Join(words, " ")
 }
 
 // parseGroup reads what String wrote.
 func parseGroup(text string) (g group, ok bool) {
-	parts := strings.Split(text, " ")
-	subnet, err := netip.ParsePrefix(parts[0])
-	g.subnet, g.zone = subnet, len(parts) == 3 && parts[2] == inZone
-	if len(parts) > 1 {
-		g.link = parts[1]
-	}
-	return g, err == nil && len(parts) <= 3
+	words := append(strings.Split(text, " "), "", "")
+	subnet, err := netip.ParsePrefix(words[0])
+	return group{subnet, unlessNone(words[1]), words[2]}, err == nil && len(words) <= 5
 }
 
 // groupSetPrefix begins the names of the sets of the groups' pods.
@@ -77,7 +74,7 @@ func (g group) setName() string {
 	if g.link != "" {
 		name += "-" + strings.ReplaceAll(g.link, "*", "/") // which no link's name has
 	}
-	if len(name) <= longest && !g.zone && strings.Trim(name, known) == "" && !strings.ContainsAny(g.link, "_") {
+	if len(name) <= longest && g.zone == "" && strings.Trim(name, known) == "" && !strings.ContainsAny(g.link, "_") {
 		return name
 	}
 	return prefix + owner.Owner{Network: g.String()}.LinkName()
@@ -144,6 +141,42 @@ func (l *layout) isolating() *sharedRule {
 	state := connection(expr.CtKeySTATE, stateEstablished|stateRelated|stateUntracked)
 	state[2] = &expr.Cmp{Op: expr.CmpOpEq, Register: firstReg, Data: make([]byte, 4)}
 	return &sharedRule{table: l.bridge, chain: chainForward, comment: isolationComment, rule: join(rules, state, counter(), drop())}
+}
+
+// Zoned is an address that is in a zone of firewalld, and the name of the link of whose it is.
+type Zoned struct {
+	Link, Zone string
+	Addr       netip.Addr
+}
+
+// Zoned are the addresses of all attachments that have a ForwardEntry with a zone.
+func (t *Tables) Zoned() (out []Zoned, err error) {
+	err = t.locked(func(c *conn) error {
+		out = nil
+		if err := t.heal(c, t.inet); err != nil {
+			return err
+		}
+		rules, err := c.rules(t.inet, chainFromPods)
+		if err != nil {
+			return err
+		}
+		for _, r := range rules {
+			g, ok := parseGroup(r.comment)
+			if !ok || g.zone == "" {
+				continue
+			}
+			members, err := c.all(t.inet.memberSet(g.setName()))
+			if err != nil {
+				return err
+			}
+			for _, e := range members {
+				addr, _ := netip.AddrFromSlice(e.key)
+				out = append(out, Zoned{linkOf(e.comment), g.zone, addr})
+			}
+		}
+		return nil
+	})
+	return out, unlessMissing(err)
 }
 
 // forwards tells whether the change is about forwarding.

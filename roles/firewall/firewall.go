@@ -3,6 +3,7 @@ package firewall
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -31,10 +32,23 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 	if err != nil {
 		return nil, err
 	}
+	if c.Backend != backendFirewalld {
+		_, err := roles.Apply(ctx, r, p)
+		return r.Prev, err
+	}
+	z, err := openZones(ctx, r.Host)
+	if err != nil {
+		return nil, err
+	}
+	defer z.Close()
 	if _, err := roles.Apply(ctx, r, p); err != nil {
 		return nil, err
 	}
-	return r.Prev, nil
+	r.Undo.Push("sources of firewalld", func() error {
+		_, err := leaveZones(context.WithoutCancel(ctx), r)
+		return err
+	})
+	return r.Prev, z.enter(ctx, r.Owner.LinkName())
 }
 
 func (role) Check(ctx context.Context, r *roles.Request) error {
@@ -46,20 +60,45 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	if err != nil {
 		return err
 	}
-	return roles.Verify(ctx, r, p)
+	if err := roles.Verify(ctx, r, p); err != nil || c.Backend != backendFirewalld {
+		return err
+	}
+	return checkZones(ctx, r)
 }
 
 // Del needs no configuration: what the attachment holds stands in the packet filter.
-func (role) Del(_ context.Context, r *roles.Request) error {
-	return netutil.NFT(r.Host).Delete(r.Owner, nft.Forward, nft.Isolation)
+func (role) Del(ctx context.Context, r *roles.Request) error {
+	had, err := leaveZones(ctx, r)
+	if err != nil {
+		return err // the packet filter knows of the addresses until they are in no zone
+	}
+	err = netutil.NFT(r.Host).Delete(r.Owner, nft.Forward, nft.Isolation)
+	if had {
+		_, _ = Sync(ctx, r.Host) // others' addresses, which are not this call's business to fail for
+	}
+	return err
 }
 
-func (role) GC(_ context.Context, r *roles.Request, valid []roles.Attachment) error {
-	return roles.CollectFilter(r, valid, nft.Forward, nft.Isolation)
+func (role) GC(ctx context.Context, r *roles.Request, valid []roles.Attachment) error {
+	tables := netutil.NFT(r.Host)
+	before, err := tables.Zoned()
+	errs := []error{err, roles.CollectFilter(r, valid, nft.Forward, nft.Isolation)}
+	after, err := tables.Zoned()
+	if err = errors.Join(append(errs, err)...); err != nil {
+		return err
+	}
+	return removeFromZones(ctx, r.Host, slices.DeleteFunc(before, func(z nft.Zoned) bool { return slices.Contains(after, z) }))
 }
 
-func (role) Status(_ context.Context, r *roles.Request) error {
-	_, err := load(r)
+func (role) Status(ctx context.Context, r *roles.Request) error {
+	c, err := load(r)
+	if err != nil || c.Backend != backendFirewalld {
+		return err
+	}
+	z, err := openZones(ctx, r.Host)
+	if err == nil {
+		z.Close()
+	}
 	return err
 }
 

@@ -40,7 +40,10 @@ func (c *conf) plan(o owner.Owner, ips []roles.IP, s surroundings) (*netutil.Pla
 
 func (c *conf) planForward(ip roles.IP, s surroundings) nft.Entry {
 	e := nft.ForwardEntry{
-		Addr: ip.Prefix.Addr(), Link: s.link, Subnet: ip.Subnet(), Admin: c.IPTablesAdminChainName, Zone: c.Backend == backendFirewalld,
+		Addr: ip.Prefix.Addr(), Link: s.link, Subnet: ip.Subnet(), Admin: c.IPTablesAdminChainName,
+	}
+	if c.Backend == backendFirewalld {
+		e.Zone = c.FirewalldZone
 	}
 	if s.link == "" { // rules for the whole subnet would be for hosts elsewhere too
 		e.Subnet, _ = e.Addr.Prefix(e.Addr.BitLen())
