@@ -4,7 +4,6 @@ go 1.26
 
 require (
 	github.com/containernetworking/cni v1.3.1
-	github.com/godbus/dbus/v5 v5.2.4
 	github.com/google/nftables v0.3.0
 	github.com/rogpeppe/go-internal v1.16.0
 	github.com/urfave/cli/v2 v2.27.7

@@ -7,53 +7,39 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
 )
 
 const (
-	bus       = "unix:path=/run/dbus/system_bus_socket"
+	socket    = "/run/dbus/system_bus_socket"
 	name      = "org.fedoraproject.FirewallD1"
 	path      = "/org/fedoraproject/FirewallD1"
-	zone      = name + ".zone."
+	zones     = name + ".zone"
 	exception = name + ".Exception"
 
-	patience = 30 * time.Second // a reload takes longer than a second where there are many rules
+	patience = 60 * time.Second // for all calls; a reload alone takes seconds where there are many rules
 )
 
 // Firewalld is a connection to it.
-type Firewalld struct{ conn *dbus.Conn }
+type Firewalld struct{ *bus }
 
-// Open connects to the system's bus, and sees that firewalld is there; if it is not, the error has the code errcode.NotAvailable.
+// Open connects to the system's bus, and sees that firewalld is there; if it is not, the error has the code errcode.NotAvailable. All that
+// is done there must be done in a minute, and before ctx ends.
 func Open(ctx context.Context) (*Firewalld, error) {
-	conn, err := dbus.Dial(bus)
+	b, err := dialBus(ctx, socket, patience)
 	if err != nil {
 		return nil, notAvailable(err)
 	}
-	f := &Firewalld{conn}
-	ctx, stop := context.WithTimeout(ctx, patience)
-	defer stop()
-	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err != nil {
-		f.Close()
+	if _, err := b.call(busName, "/org/freedesktop/DBus", busName, "GetNameOwner", name); err != nil {
+		_ = b.Close()
 		return nil, notAvailable(err)
 	}
-	if err := conn.Hello(); err != nil {
-		f.Close()
-		return nil, notAvailable(err)
-	}
-	var owner string
-	// The bus would start it otherwise.
-	if err := conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.GetNameOwner", 0, name).Store(&owner); err != nil {
-		f.Close()
-		return nil, notAvailable(err)
-	}
-	return f, nil
+	return &Firewalld{b}, nil
 }
 
 func notAvailable(err error) error {
@@ -62,23 +48,18 @@ func notAvailable(err error) error {
 
 // Absent tells whether an error of Open says that firewalld is not there: then no address is in any zone.
 func Absent(err error) bool {
-	var said dbus.Error
-	return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) || errors.As(err, &said) && said.Name == "org.freedesktop.DBus.Error.NameHasNoOwner"
+	var said *busError
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) || errors.As(err, &said) && said.name == busName+".Error.NameHasNoOwner"
 }
 
-// Close ends the connection.
-func (f *Firewalld) Close() { _ = f.conn.Close() }
-
 // call calls a method of the interface for zones. said is what firewalld itself objected, such as "ZONE_CONFLICT: ...".
-func (f *Firewalld) call(ctx context.Context, method string, into any, args ...any) (said string, err error) {
-	ctx, stop := context.WithTimeout(ctx, patience)
-	defer stop()
-	err = f.conn.Object(name, path).CallWithContext(ctx, zone+method, 0, args...).Store(into)
-	var answer dbus.Error
-	if errors.As(err, &answer) && answer.Name == exception && len(answer.Body) > 0 {
-		said, _ = answer.Body[0].(string)
+func (f *Firewalld) call(method string, args ...string) (answer []string, said string, err error) {
+	answer, err = f.bus.call(name, path, zones, method, args...)
+	var e *busError
+	if errors.As(err, &e) && e.name == exception {
+		said = e.text
 	}
-	return said, err
+	return answer, said, err
 }
 
 // failure is an error of a call for a zone.
@@ -98,9 +79,8 @@ func failure(zone, said string, err error) error {
 func source(addr netip.Addr) string { return netip.PrefixFrom(addr, addr.BitLen()).String() }
 
 // Missing are those of the addresses that are not in the zone.
-func (f *Firewalld) Missing(ctx context.Context, zone string, addrs []netip.Addr) (missing []netip.Addr, err error) {
-	var have []string
-	said, err := f.call(ctx, "getSources", &have, zone)
+func (f *Firewalld) Missing(zone string, addrs []netip.Addr) (missing []netip.Addr, err error) {
+	have, said, err := f.call("getSources", zone)
 	if err != nil {
 		return nil, failure(zone, said, err)
 	}
@@ -113,9 +93,8 @@ func (f *Firewalld) Missing(ctx context.Context, zone string, addrs []netip.Addr
 }
 
 // Add puts an address into the zone. It may be there already; in another it must not.
-func (f *Firewalld) Add(ctx context.Context, zone string, addr netip.Addr) error {
-	var in string
-	said, err := f.call(ctx, "addSource", &in, zone, source(addr))
+func (f *Firewalld) Add(zone string, addr netip.Addr) error {
+	_, said, err := f.call("addSource", zone, source(addr))
 	if strings.HasPrefix(said, "ZONE_ALREADY_SET") || strings.HasPrefix(said, "ALREADY_ENABLED") {
 		return nil
 	}
@@ -123,9 +102,8 @@ func (f *Firewalld) Add(ctx context.Context, zone string, addr netip.Addr) error
 }
 
 // Remove takes an address out of the zone, if it is there.
-func (f *Firewalld) Remove(ctx context.Context, zone string, addr netip.Addr) error {
-	var in string
-	said, err := f.call(ctx, "removeSource", &in, zone, source(addr))
+func (f *Firewalld) Remove(zone string, addr netip.Addr) error {
+	_, said, err := f.call("removeSource", zone, source(addr))
 	for _, nothing := range []string{"NOT_ENABLED", "UNKNOWN_SOURCE", "ZONE_CONFLICT", "INVALID_ZONE"} { // it is in none, or in another
 		if strings.HasPrefix(said, nothing) {
 			return nil

@@ -40,7 +40,7 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 	if err != nil {
 		return nil, err
 	}
-	defer z.Close()
+	defer func() { _ = z.Close() }()
 	if _, err := roles.Apply(ctx, r, p); err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 		_, err := leaveZones(context.WithoutCancel(ctx), r)
 		return err
 	})
-	return r.Prev, z.enter(ctx, r.Owner.LinkName())
+	return r.Prev, z.enter(r.Owner.LinkName())
 }
 
 func (role) Check(ctx context.Context, r *roles.Request) error {
@@ -96,10 +96,10 @@ func (role) Status(ctx context.Context, r *roles.Request) error {
 		return err
 	}
 	z, err := openZones(ctx, r.Host)
-	if err == nil {
-		z.Close()
+	if err != nil {
+		return err
 	}
-	return err
+	return z.Close()
 }
 
 // planFor plans for the container that prevResult tells of, on the host as it is.

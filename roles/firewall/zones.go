@@ -28,14 +28,14 @@ func openZones(ctx context.Context, host *netutil.Namespace) (*zones, error) {
 
 // enter puts into their zones all addresses that belong there. An error is only what concerns the attachment whose link is named so: another
 // network's zone may be gone.
-func (z *zones) enter(ctx context.Context, link string) error {
+func (z *zones) enter(link string) error {
 	all, err := netutil.NFT(z.host).Zoned()
 	if err != nil {
 		return err
 	}
 	mine, others := split(all, link)
-	_, _ = z.put(ctx, others)
-	_, err = z.put(ctx, mine)
+	_, _ = z.put(others)
+	_, err = z.put(mine)
 	return err
 }
 
@@ -52,11 +52,11 @@ func split(all []nft.Zoned, link string) (mine, others []nft.Zoned) {
 }
 
 // put puts the addresses into their zones, and returns those that were not there. It goes on after errors and joins them.
-func (z *zones) put(ctx context.Context, all []nft.Zoned) (entered []nft.Zoned, err error) {
-	missing, err := z.missing(ctx, all)
+func (z *zones) put(all []nft.Zoned) (entered []nft.Zoned, err error) {
+	missing, err := z.missing(all)
 	errs := []error{err}
 	for _, m := range missing {
-		err := z.Add(ctx, m.Zone, m.Addr)
+		err := z.Add(m.Zone, m.Addr)
 		errs = append(errs, err)
 		if err == nil {
 			entered = append(entered, m)
@@ -66,14 +66,14 @@ func (z *zones) put(ctx context.Context, all []nft.Zoned) (entered []nft.Zoned, 
 }
 
 // missing are those that are not in their zones. It goes on after errors and joins them.
-func (z *zones) missing(ctx context.Context, all []nft.Zoned) (out []nft.Zoned, err error) {
+func (z *zones) missing(all []nft.Zoned) (out []nft.Zoned, err error) {
 	byZone := map[string][]netip.Addr{}
 	for _, a := range all {
 		byZone[a.Zone] = append(byZone[a.Zone], a.Addr)
 	}
 	var errs []error
 	for zone, addrs := range byZone {
-		missing, err := z.Missing(ctx, zone, addrs)
+		missing, err := z.Missing(zone, addrs)
 		errs = append(errs, err)
 		for _, a := range all {
 			for _, m := range missing {
@@ -102,8 +102,8 @@ func checkZones(ctx context.Context, r *roles.Request) error {
 	if err != nil {
 		return err
 	}
-	defer z.Close()
-	missing, err := z.missing(ctx, mine)
+	defer func() { _ = z.Close() }()
+	missing, err := z.missing(mine)
 	if err == nil && len(missing) > 0 {
 		err = errcode.Errorf(errcode.Differs, "firewalld: %s is not in the zone %s", missing[0].Addr, missing[0].Zone)
 	}
@@ -131,10 +131,10 @@ func removeFromZones(ctx context.Context, host *netutil.Namespace, gone []nft.Zo
 	if err != nil {
 		return err
 	}
-	defer z.Close()
+	defer func() { _ = z.Close() }()
 	var errs []error
 	for _, g := range gone {
-		errs = append(errs, z.Remove(ctx, g.Zone, g.Addr))
+		errs = append(errs, z.Remove(g.Zone, g.Addr))
 	}
 	return errors.Join(errs...)
 }
@@ -149,6 +149,6 @@ func Sync(ctx context.Context, host *netutil.Namespace) (restored []nft.Zoned, e
 	if err != nil {
 		return nil, err
 	}
-	defer z.Close()
-	return z.put(ctx, all)
+	defer func() { _ = z.Close() }()
+	return z.put(all)
 }
