@@ -38,12 +38,12 @@ func syncFilter(ctx context.Context, out io.Writer) error {
 		}
 		_, _ = fmt.Fprintf(out, "restored %s\n", r)
 	}
-	zoned, err := firewall.Sync(ctx, host)
+	elsewhere, err := firewall.Sync(ctx, host)
 	errs = append(errs, err)
-	for _, z := range zoned {
-		_, _ = fmt.Fprintf(out, "restored %s in firewalld's zone %s\n", z.Addr, z.Zone)
+	for _, e := range elsewhere {
+		_, _ = fmt.Fprintf(out, "restored %s\n", e)
 	}
-	if len(restored)+len(zoned) == 0 && errors.Join(errs...) == nil {
+	if len(restored)+len(elsewhere) == 0 && errors.Join(errs...) == nil {
 		_, _ = fmt.Fprintln(out, "nothing of pods was missing in the packet filter")
 	}
 	return errors.Join(errs...)

@@ -102,6 +102,7 @@ type ForwardEntry struct {
 	Subnet netip.Prefix
 	Admin  string // chain in which an administrator's own rules come first
 	Zone   string // of firewalld that the address is in, so that firewalld lets the pod's traffic pass; empty: none
+	Legacy bool   // legacy iptables has rules for it too, see Tables.Legacy
 }
 
 // IngressEntry keeps connections from other pods away from a pod, in as far as there is a ForwardEntry for those.
@@ -258,7 +259,7 @@ func (e SpoofCheckEntry) want(w *wanted) error {
 }
 
 func (e ForwardEntry) want(w *wanted) error {
-	g := group{e.Subnet.Masked(), e.Link, e.Zone}
+	g := group{e.Subnet.Masked(), e.Link, e.Zone, e.Legacy}
 	for _, r := range w.admitting(g) {
 		w.rule(r)
 	}

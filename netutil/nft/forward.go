@@ -43,24 +43,28 @@ type group struct {
 	subnet netip.Prefix
 	link   string // as in ForwardEntry
 	zone   string // of firewalld; empty: none
+	legacy bool   // as in ForwardEntry
 }
 
+// ofLegacy is the last word of a group that legacy iptables must know of.
+const ofLegacy = "legacy"
+
 func (g group) String() string {
-	words := []string{g.subnet.String()}
-	if g.link != "" || g.zone != "" {
-		words = append(words, orNone(g.link))
+	words := []string{g.subnet.String(), orNone(g.link), orNone(g.zone)}
+	if g.legacy {
+		return strings.Join(append(words, ofLegacy), " ")
 	}
-	if g.zone != "" {
-		words = append(words, g.zone)
+	for words[len(words)-1] == none {
+		words = words[:len(words)-1]
 	}
 	return strings.Join(words, " ")
 }
 
 // parseGroup reads what String wrote.
 func parseGroup(text string) (g group, ok bool) {
-	words := append(strings.Split(text, " "), "", "")
+	words := append(strings.Split(text, " "), "", "", "")
 	subnet, err := netip.ParsePrefix(words[0])
-	return group{subnet, unlessNone(words[1]), words[2]}, err == nil && len(words) <= 5
+	return group{subnet, unlessNone(words[1]), unlessNone(words[2]), words[3] == ofLegacy}, err == nil && len(words) <= 7
 }
 
 // groupSetPrefix begins the names of the sets of the groups' pods.
@@ -74,7 +78,7 @@ func (g group) setName() string {
 	if g.link != "" {
 		name += "-" + strings.ReplaceAll(g.link, "*", "/") // which no link's name has
 	}
-	if len(name) <= longest && g.zone == "" && strings.Trim(name, known) == "" && !strings.ContainsAny(g.link, "_") {
+	if len(name) <= longest && g.zone == "" && !g.legacy && strings.Trim(name, known) == "" && !strings.ContainsAny(g.link, "_") {
 		return name
 	}
 	return prefix + owner.Owner{Network: g.String()}.LinkName()
@@ -153,16 +157,12 @@ type Zoned struct {
 func (t *Tables) Zoned() (out []Zoned, err error) {
 	err = t.locked(func(c *conn) error {
 		out = nil
-		if err := t.heal(c, t.inet); err != nil {
-			return err
-		}
-		rules, err := c.rules(t.inet, chainFromPods)
+		groups, err := t.groups(c)
 		if err != nil {
 			return err
 		}
-		for _, r := range rules {
-			g, ok := parseGroup(r.comment)
-			if !ok || g.zone == "" {
+		for _, g := range groups {
+			if g.zone == "" {
 				continue
 			}
 			members, err := c.all(t.inet.memberSet(g.setName()))
@@ -177,6 +177,57 @@ func (t *Tables) Zoned() (out []Zoned, err error) {
 		return nil
 	})
 	return out, unlessMissing(err)
+}
+
+// Legacy is what legacy iptables, whose rules are not nftables', must let through.
+type Legacy struct {
+	Groups []LegacyGroup
+	Admins []string // chains in which an administrator's own rules come first
+}
+
+// LegacyGroup is the pods of a subnet behind a link, as in ForwardEntry.
+type LegacyGroup struct {
+	Subnet netip.Prefix
+	Link   string
+}
+
+// Legacy are the groups of all attachments that have a ForwardEntry for legacy iptables.
+func (t *Tables) Legacy() (out Legacy, err error) {
+	err = t.locked(func(c *conn) error {
+		out = Legacy{}
+		groups, err := t.groups(c)
+		if err != nil {
+			return err
+		}
+		for _, g := range groups {
+			if g.legacy {
+				out.Groups = append(out.Groups, LegacyGroup{g.subnet, g.link})
+			}
+		}
+		if len(out.Groups) == 0 {
+			return nil
+		}
+		admins, err := c.rules(t.inet, chainAdmin)
+		for _, r := range admins {
+			out.Admins = append(out.Admins, r.comment)
+		}
+		return err
+	})
+	return out, unlessMissing(err)
+}
+
+// groups are those that have pods.
+func (t *Tables) groups(c *conn) (out []group, err error) {
+	if err := t.heal(c, t.inet); err != nil {
+		return nil, err
+	}
+	rules, err := c.rules(t.inet, chainFromPods)
+	for _, r := range rules {
+		if g, ok := parseGroup(r.comment); ok {
+			out = append(out, g)
+		}
+	}
+	return out, err
 }
 
 // forwards tells whether the change is about forwarding.

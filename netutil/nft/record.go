@@ -192,7 +192,7 @@ func (e SourceNATEntry) words() []string {
 func (e SpoofCheckEntry) words() []string { return []string{"spoofcheck", e.Port, e.MAC.String()} }
 
 func (e ForwardEntry) words() []string {
-	return []string{"forward", e.Addr.String(), e.Subnet.String(), orNone(e.Link), orNone(e.Admin), orNone(e.Zone)}
+	return []string{"forward", e.Addr.String(), e.Subnet.String(), orNone(e.Link), orNone(e.Admin), orNone(e.Zone), strconv.FormatBool(e.Legacy)}
 }
 
 func (e IngressEntry) words() []string { return []string{"ingress", e.Addr.String(), orNone(e.From)} }
@@ -252,7 +252,7 @@ func decodeEntry(words []string) (e Entry, ok bool) {
 	case "spoofcheck":
 		e = SpoofCheckEntry{r.next(), read(r, net.ParseMAC)}
 	case "forward":
-		e = ForwardEntry{Addr: r.addr(), Subnet: r.prefix(), Link: r.text(), Admin: r.text(), Zone: r.text()}
+		e = ForwardEntry{Addr: r.addr(), Subnet: r.prefix(), Link: r.text(), Admin: r.text(), Zone: r.text(), Legacy: r.bool()}
 	case "ingress":
 		e = IngressEntry{r.addr(), r.text()}
 	case "isolate":

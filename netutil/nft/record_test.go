@@ -30,7 +30,7 @@ func TestRecordsReadAsWritten(t *testing.T) {
 		},
 		SpoofCheck: {SpoofCheckEntry{"veth0", net.HardwareAddr{2, 0, 0, 0, 0, 1}}},
 		Forward: {
-			ForwardEntry{Addr: a4, Link: "br0", Subnet: s4, Admin: "CNI-ADMIN"},
+			ForwardEntry{Addr: a4, Link: "br0", Subnet: s4, Admin: "CNI-ADMIN", Legacy: true},
 			ForwardEntry{Addr: a6, Subnet: s6, Zone: "trusted"},
 			IngressEntry{a4, "br0"},
 			IngressEntry{a6, ""},
@@ -61,7 +61,7 @@ func everyOther(f Feature) []Entry {
 func FuzzRecord(f *testing.F) {
 	f.Add(encodeRecord(recordOwnerInTest, Isolation, []Entry{IsolateEntry{"veth0"}}))
 	f.Add("attachment n c i 2\nport 6 - 80 10.0.0.1 80 saddr true 10.0.0.0/8\nsnat fd00::1 fd00::/64 true\nend\n")
-	f.Add("attachment n c i 4\nforward 10.0.0.1 10.0.0.0/24 br0 - trusted\ningress 10.0.0.1 -\nend\n")
+	f.Add("attachment n c i 4\nforward 10.0.0.1 10.0.0.0/24 br0 - trusted false\ningress 10.0.0.1 -\nend\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		r, ok := decodeRecord(text)
 		if !ok {

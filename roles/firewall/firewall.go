@@ -10,6 +10,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/cnibox/cnibox/netutil"
+	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/nft"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
@@ -32,23 +33,45 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 	if err != nil {
 		return nil, err
 	}
-	if c.Backend != backendFirewalld {
-		_, err := roles.Apply(ctx, r, p)
-		return r.Prev, err
+	switch c.Backend {
+	case backendFirewalld:
+		err = addToZone(ctx, r, p)
+	case backendIPTables:
+		err = addLegacy(ctx, r, p)
+	default:
+		_, err = roles.Apply(ctx, r, p)
 	}
+	return r.Prev, err
+}
+
+// addToZone makes the plan, and has firewalld know of it.
+func addToZone(ctx context.Context, r *roles.Request, p *netutil.Plan) error {
 	z, err := openZones(ctx, r.Host)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = z.Close() }()
 	if _, err := roles.Apply(ctx, r, p); err != nil {
-		return nil, err
+		return err
 	}
 	r.Undo.Push("sources of firewalld", func() error {
 		_, err := leaveZones(context.WithoutCancel(ctx), r)
 		return err
 	})
-	return r.Prev, z.enter(r.Owner.LinkName())
+	return z.enter(r.Owner.LinkName())
+}
+
+// addLegacy makes the plan, and has legacy iptables know of it.
+func addLegacy(ctx context.Context, r *roles.Request, p *netutil.Plan) error {
+	r.Undo.Push("rules of legacy iptables", func() error { // once the packet filter has forgotten the container
+		_, err := settleLegacy(context.WithoutCancel(ctx), r.Host, false)
+		return err
+	})
+	if _, err := roles.Apply(ctx, r, p); err != nil {
+		return err
+	}
+	_, err := settleLegacy(ctx, r.Host, false)
+	return err
 }
 
 func (role) Check(ctx context.Context, r *roles.Request) error {
@@ -60,34 +83,62 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := roles.Verify(ctx, r, p); err != nil || c.Backend != backendFirewalld {
+	if err := roles.Verify(ctx, r, p); err != nil {
 		return err
 	}
-	return checkZones(ctx, r)
+	switch c.Backend {
+	case backendFirewalld:
+		return checkZones(ctx, r)
+	case backendIPTables:
+		return checkLegacy(ctx, r.Host)
+	}
+	return nil
 }
 
-// Del needs no configuration: what the attachment holds stands in the packet filter.
-func (role) Del(ctx context.Context, r *roles.Request) error {
-	had, err := leaveZones(ctx, r)
-	if err != nil {
-		return err // the packet filter knows of the addresses until they are in no zone
-	}
-	err = netutil.NFT(r.Host).Delete(r.Owner, nft.Forward, nft.Isolation)
-	if had {
-		_, _ = Sync(ctx, r.Host) // others' addresses, which are not this call's business to fail for
+func checkLegacy(ctx context.Context, host *netutil.Namespace) error {
+	changed, err := settleLegacy(ctx, host, true)
+	if err == nil && changed {
+		err = errcode.Errorf(errcode.Differs, "legacy iptables: chain FORWARD has no rule for pods, or chain %s has others", legacyChain)
 	}
 	return err
 }
 
+// Del needs no configuration: what the attachment holds stands in the packet filter.
+func (role) Del(ctx context.Context, r *roles.Request) error {
+	c := &conf{}
+	_ = roles.Decode(r.Conf, c, true)
+	legacy, err := netutil.NFT(r.Host).Legacy()
+	errs := []error{err}
+	hadZone, err := leaveZones(ctx, r)
+	if errs = append(errs, err); err == nil { // else the packet filter knows of the addresses until they are in no zone
+		errs = append(errs, netutil.NFT(r.Host).Delete(r.Owner, nft.Forward, nft.Isolation))
+	}
+	if hadZone {
+		_, _ = syncZones(ctx, r.Host) // others' addresses, which are not this call's business to fail for
+	}
+	if len(legacy.Groups) > 0 || c.Backend == backendIPTables {
+		_, err := settleLegacy(ctx, r.Host, false)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
 func (role) GC(ctx context.Context, r *roles.Request, valid []roles.Attachment) error {
 	tables := netutil.NFT(r.Host)
+	legacy, err := tables.Legacy()
+	errs := []error{err}
 	before, err := tables.Zoned()
-	errs := []error{err, roles.CollectFilter(r, valid, nft.Forward, nft.Isolation)}
+	errs = append(errs, err, roles.CollectFilter(r, valid, nft.Forward, nft.Isolation))
 	after, err := tables.Zoned()
-	if err = errors.Join(append(errs, err)...); err != nil {
-		return err
+	if errs = append(errs, err); errors.Join(errs...) == nil {
+		gone := slices.DeleteFunc(before, func(z nft.Zoned) bool { return slices.Contains(after, z) })
+		errs = append(errs, removeFromZones(ctx, r.Host, gone))
 	}
-	return removeFromZones(ctx, r.Host, slices.DeleteFunc(before, func(z nft.Zoned) bool { return slices.Contains(after, z) }))
+	if len(legacy.Groups) > 0 {
+		_, err := settleLegacy(ctx, r.Host, false)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func (role) Status(ctx context.Context, r *roles.Request) error {
@@ -114,6 +165,11 @@ func (c *conf) planFor(r *roles.Request) (*netutil.Plan, error) {
 	}
 	if c.IngressPolicy == policyIsolated {
 		if s.filtered, err = netutil.FiltersBridged(r.Host); err != nil {
+			return nil, err
+		}
+	}
+	if c.Backend == backendIPTables {
+		if s.legacy, err = legacyInUse(r.Host); err != nil {
 			return nil, err
 		}
 	}

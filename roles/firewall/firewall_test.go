@@ -11,6 +11,7 @@ import (
 
 // CHECK notices whatever is gone.
 func TestCheckFindsWhatDiffers(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		spoil []string
 		words string
@@ -25,6 +26,7 @@ func TestCheckFindsWhatDiffers(t *testing.T) {
 		"table of iptables":  {[]string{"sh", "-c", "nft delete table ip filter; iptables-nft -P FORWARD DROP"}, "drops what is forwarded"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			n := newNode(t, "bridge")
 			n.iptables(iptablesDrop)
 			a := n.pod("a", 1).admit(sameBridge)
@@ -38,6 +40,7 @@ func TestCheckFindsWhatDiffers(t *testing.T) {
 
 // The next pod brings back what another program has thrown out of its tables.
 func TestNextPodBringsRulesBack(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, "bridge")
 	a := n.pod("a", 1).admit("")
 	n.iptables(iptablesDrop) // it came later
@@ -50,6 +53,7 @@ func TestNextPodBringsRulesBack(t *testing.T) {
 
 // An administrator's rules come before ours, in our table and in that of iptables, and stay when the pods are gone.
 func TestAdminChain(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, "bridge")
 	n.iptables(iptablesDrop)
 	a := n.pod("a", 1).admit("")
@@ -87,6 +91,7 @@ func TestAdminChain(t *testing.T) {
 
 // The reference deletes nothing without prevResult, and has no GC.
 func TestReferenceFaultRulesLeftWithoutPrevResult(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, "bridge")
 	n.iptables(iptablesDrop)
 	before := n.saved()
@@ -106,6 +111,7 @@ func TestReferenceFaultRulesLeftWithoutPrevResult(t *testing.T) {
 
 // GC keeps the valid ones.
 func TestGCKeepsTheValid(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, "bridge")
 	n.iptables(iptablesDrop)
 	a, b := n.pod("a", 1).admit(""), n.pod("b", 1).admit("")
@@ -117,6 +123,7 @@ func TestGCKeepsTheValid(t *testing.T) {
 
 // What cannot be is refused by the name of its key, and nothing is changed.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, "bridge")
 	a := n.pod("a", 1)
 	before := n.Host.Run("nft", "list", "ruleset")
@@ -148,6 +155,7 @@ func TestBadInput(t *testing.T) {
 
 // A second ADD is refused, and harms nothing.
 func TestSecondAddIsRefused(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, "bridge")
 	a := n.pod("a", 1).admit("")
 	if err := a.do("ADD", "firewall", ""); errcode.Of(err) != errcode.AlreadyExists {

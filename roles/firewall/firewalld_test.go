@@ -10,7 +10,6 @@ import (
 
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/errcode"
-	"github.com/cnibox/cnibox/netutil/nft"
 	"github.com/cnibox/cnibox/roles/firewall"
 	"github.com/cnibox/cnibox/roles/roletest"
 )
@@ -100,7 +99,7 @@ func (n *node) wantSources(zone string, want ...string) {
 }
 
 // sync is what "cnibox sync" does.
-func (n *node) sync() (zoned []nft.Zoned) {
+func (n *node) sync() (restored []string) {
 	n.t.Helper()
 	err := n.Host.Do(func() error {
 		host, err := netutil.Current()
@@ -111,17 +110,18 @@ func (n *node) sync() (zoned []nft.Zoned) {
 		if _, err := netutil.NFT(host).Restore(); err != nil {
 			return err
 		}
-		zoned, err = firewall.Sync(n.t.Context(), host)
+		restored, err = firewall.Sync(n.t.Context(), host)
 		return err
 	})
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	return zoned
+	return restored
 }
 
 // Pods' addresses are in the zone while the pods live, and come back after a reload: by the next operation, and by cnibox sync.
 func TestFirewalldZone(t *testing.T) {
+	t.Parallel()
 	mains(t, func(t *testing.T, n *node) {
 		const keys = `"backend": "firewalld"`
 		n.runFirewalld()
@@ -167,6 +167,7 @@ func TestFirewalldZone(t *testing.T) {
 
 // With the default backend firewalld's own chain has one rule, which comes back after a reload and goes with the last pod.
 func TestBesideFirewalld(t *testing.T) {
+	t.Parallel()
 	mains(t, func(t *testing.T, n *node) {
 		n.runFirewalld()
 		rules := n.foreignRules()
@@ -200,6 +201,7 @@ func TestBesideFirewalld(t *testing.T) {
 
 // GC takes addresses out of the zone, DEL does so when firewalld was away meanwhile, and STATUS tells.
 func TestFirewalldComesAndGoes(t *testing.T) {
+	t.Parallel()
 	const keys = `"backend": "firewalld", "firewalldZone": "internal"`
 	n := newNode(t, "bridge")
 	status := roletest.Call{Verb: "STATUS", Role: "firewall", Conf: `{"cniVersion": "1.1.0", "name": "net1", "type": "firewall", ` + keys + `}`}

@@ -108,6 +108,7 @@ func (n *node) saved() string {
 // Where another program drops what is forwarded, a pod's traffic passes, no other does, the program's own tools read all of it, and nothing
 // is left behind the last pod.
 func TestBesideOtherPrograms(t *testing.T) {
+	t.Parallel()
 	for name, setUp := range map[string]func(*node){
 		"iptables with FORWARD DROP":  func(n *node) { n.iptables(iptablesDrop) },
 		"Docker":                      func(n *node) { n.iptables(docker) },
@@ -115,6 +116,7 @@ func TestBesideOtherPrograms(t *testing.T) {
 		"nftables":                    func(n *node) { feed(n.t, n.Host, nftables, "nft", "-f", "-") },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			mains(t, func(t *testing.T, n *node) {
 				setUp(n)
 				before, rules := n.saved(), n.foreignRules()

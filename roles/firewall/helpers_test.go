@@ -165,6 +165,9 @@ func (p *pod) fromOutside(yes bool) {
 // mains runs the test with pods on bridges and with routed pods.
 func mains(t *testing.T, test func(t *testing.T, n *node)) {
 	for _, main := range []string{"bridge", "ptp"} {
-		t.Run(main, func(t *testing.T) { test(t, newNode(t, main)) })
+		t.Run(main, func(t *testing.T) {
+			t.Parallel()
+			test(t, newNode(t, main))
+		})
 	}
 }

@@ -16,6 +16,7 @@ const (
 // Only pods of the same bridge connect to a pod, whether or not bridged frames pass the packet filter. It connects to whom it likes, and
 // whoever is no pod connects to it.
 func TestSameBridge(t *testing.T) {
+	t.Parallel()
 	for _, filtered := range []string{"0", "1"} {
 		n := newNode(t, "bridge")
 		n.filterBridged(filtered)
@@ -35,6 +36,7 @@ func TestSameBridge(t *testing.T) {
 
 // Two networks that keep others out keep out each other's pods.
 func TestSameBridgeOfTwoNetworks(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, "bridge")
 	a, other := n.pod("a", 1).admit(sameBridge), n.pod("other", 2).admit(sameBridge)
 	a.misses(other)
@@ -43,8 +45,10 @@ func TestSameBridgeOfTwoNetworks(t *testing.T) {
 
 // No pod connects to an isolated one. It connects to those that are not.
 func TestIsolated(t *testing.T) {
+	t.Parallel()
 	for _, filtered := range []string{"0", "1"} {
 		t.Run("filtered "+filtered, func(t *testing.T) {
+			t.Parallel()
 			if filtered == "0" {
 				nstest.Need(t, "conntrack_bridge")
 			}
@@ -68,6 +72,7 @@ func TestIsolated(t *testing.T) {
 
 // Pods that each have a link of their own are kept apart by it.
 func TestIsolatedRouted(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, "ptp")
 	a, b := n.pod("a", 1).admit(isolated), n.pod("b", 1).admit("")
 	b.misses(a)
@@ -79,6 +84,7 @@ func TestIsolatedRouted(t *testing.T) {
 
 // Where frames between ports cannot be told apart the policy is refused, and nothing is changed.
 func TestIsolatedNeedsTheKernel(t *testing.T) {
+	t.Parallel()
 	if nstest.Has(t, "conntrack_bridge") {
 		t.Skip("this kernel tracks connections on bridges")
 	}
@@ -92,6 +98,7 @@ func TestIsolatedNeedsTheKernel(t *testing.T) {
 }
 
 func TestSameBridgeNeedsABridge(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, "ptp")
 	a := n.pod("a", 1)
 	err := a.do("ADD", "firewall", sameBridge)

@@ -14,6 +14,7 @@ type surroundings struct {
 	link     string
 	bridge   string // that the pod is joined to; empty if there is none
 	port     string // the pod's port there
+	legacy   bool   // the host has rules of legacy iptables
 	filtered bool   // frames between the bridge's ports pass the packet filter of IP as well
 }
 
@@ -42,8 +43,11 @@ func (c *conf) planForward(ip roles.IP, s surroundings) nft.Entry {
 	e := nft.ForwardEntry{
 		Addr: ip.Prefix.Addr(), Link: s.link, Subnet: ip.Subnet(), Admin: c.IPTablesAdminChainName,
 	}
-	if c.Backend == backendFirewalld {
+	switch c.Backend {
+	case backendFirewalld:
 		e.Zone = c.FirewalldZone
+	case backendIPTables:
+		e.Legacy = s.legacy
 	}
 	if s.link == "" { // rules for the whole subnet would be for hosts elsewhere too
 		e.Subnet, _ = e.Addr.Prefix(e.Addr.BitLen())

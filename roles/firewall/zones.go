@@ -139,8 +139,8 @@ func removeFromZones(ctx context.Context, host *netutil.Namespace, gone []nft.Zo
 	return errors.Join(errs...)
 }
 
-// Sync puts those addresses of containers into their zones of firewalld that are not there, as after a reload, and returns them.
-func Sync(ctx context.Context, host *netutil.Namespace) (restored []nft.Zoned, err error) {
+// syncZones puts those addresses of containers into their zones of firewalld that are not there, as after a reload, and returns them.
+func syncZones(ctx context.Context, host *netutil.Namespace) (restored []nft.Zoned, err error) {
 	all, err := netutil.NFT(host).Zoned()
 	if err != nil || len(all) == 0 {
 		return nil, err
