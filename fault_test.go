@@ -70,6 +70,12 @@ func portmapScene() scene {
 	}}
 }
 
+// firewallScene is beside another program's chain that drops what is forwarded.
+func firewallScene() scene {
+	behind := bridgeScene()
+	return scene{role: "firewall", behind: &behind, conf: map[string]any{"ingressPolicy": "same-bridge"}}
+}
+
 // fusedScene is the scenes of bridge and portmap in one process.
 func fusedScene() scene {
 	bridge, portmap := bridgeScene(), portmapScene()
@@ -90,7 +96,7 @@ func scenes() []scene {
 		cold, bridgeScene(), ptpScene(), coldAlone, alone,
 		{role: "static", conf: map[string]any{"ipam": map[string]any{"type": "static", "addresses": addresses}}},
 		{role: "loopback"},
-		portmapScene(),
+		portmapScene(), firewallScene(),
 	}
 	if allFaults() {
 		all = append(all, fusedScene())
@@ -110,6 +116,9 @@ type stage struct {
 func newStage(t *testing.T, s scene) *stage {
 	t.Helper()
 	st := &stage{pluginNode: newPluginNode(t), pod: nstest.New(t, "pod"), cold: s.cold}
+	if s.role == "firewall" {
+		st.host.Run("iptables-nft", "-P", "FORWARD", "DROP")
+	}
 	if s.role == "loopback" {
 		st.pod.Run("ip", "link", "set", "lo", "down")
 	}

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"encoding/json"
 	"net/netip"
 	"reflect"
 	"testing"
@@ -45,9 +46,17 @@ func TestPlan(t *testing.T) {
 // The README's examples are configurations that the role takes.
 func TestReadmeExamples(t *testing.T) {
 	t.Parallel()
-	for _, example := range roletest.ReadmeExamples(t, 2) {
-		if _, err := load(&roles.Request{Conf: []byte(example)}); err != nil {
-			t.Errorf("%s: %v", example, err)
+	examples := roletest.ReadmeExamples(t, 2) // a list, and a plugin alone
+	var list struct{ Plugins []json.RawMessage }
+	if err := json.Unmarshal([]byte(examples[0]), &list); err != nil {
+		t.Fatal(err)
+	}
+	for conf, want := range map[string]conf{
+		string(list.Plugins[1]): {backendNFTables, "CNI-ADMIN", "trusted", policySameBridge},
+		examples[1]:             {backendFirewalld, "CNI-ADMIN", "trusted", policyOpen},
+	} {
+		if got, err := load(&roles.Request{Conf: []byte(conf)}); err != nil || *got != want {
+			t.Errorf("%s: %+v, %v; want %+v", conf, got, err, want)
 		}
 	}
 }
