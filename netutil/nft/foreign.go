@@ -2,7 +2,6 @@ package nft
 
 import (
 	"encoding/binary"
-	"errors"
 	"slices"
 	"strings"
 
@@ -384,7 +383,7 @@ func (r *standing) refuses() bool {
 // verifyAdmission is an error with code errcode.Differs if a chain of another program's has become such that it stops the pods' traffic.
 func (c *conn) verifyAdmission() error {
 	b := &batch{}
-	if err := c.admit(b, nil, nil); err != nil && errcode.Of(err) != errcode.Kernel || errors.Is(err, unix.ENOENT) {
+	if err := c.admit(b, nil, nil); err != nil {
 		return err
 	}
 	for _, m := range b.messages {

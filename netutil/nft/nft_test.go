@@ -278,6 +278,7 @@ func TestPorts(t *testing.T) {
 // Many processes at once, each with a socket of its own, never see an error and leave nothing.
 func TestConcurrently(t *testing.T) {
 	h := newHost(t)
+	h.Run("iptables-nft", "-P", "FORWARD", "DROP") // each first and last pod changes its table too
 	h.add(pod("first"), masq("10.1.0.1", "10.1.0.0/16"))
 	h.delete(pod("first"), nft.Masquerade)
 	empty := h.list()
@@ -290,7 +291,10 @@ func TestConcurrently(t *testing.T) {
 			for r := range rounds {
 				o := pod(fmt.Sprintf("%d-%d", w, r))
 				a := fmt.Sprintf("10.1.%d.%d", w, r+1)
-				entries := []nft.Entry{masq(a, "10.1.0.0/16"), tcp(uint16(1000*(w+1)+r), a, 80), snat(a, "10.1.0.0/16")}
+				entries := []nft.Entry{
+					masq(a, "10.1.0.0/16"), tcp(uint16(1000*(w+1)+r), a, 80), snat(a, "10.1.0.0/16"),
+					nft.ForwardEntry{Addr: addr(a), Subnet: prefix(fmt.Sprintf("10.1.%d.0/24", w)), Link: "br0", Admin: "CNI-ADMIN"},
+				}
 				errs[w] = errors.Join(errs[w], tables.Add(o, entries), tables.Verify(o, entries))
 				for _, f := range features() {
 					errs[w] = errors.Join(errs[w], tables.Delete(o, f))
