@@ -125,13 +125,6 @@ func (c *conn) uses(t *table, names ...string) ([]int, error) {
 	return out, nil
 }
 
-// standing is a rule that stands in the kernel.
-type standing struct {
-	handle  uint64
-	comment string
-	exprs   []byte // attributes: its expressions
-}
-
 // rules lists the rules of a chain.
 func (c *conn) rules(t *table, name string) (out []standing, err error) {
 	var a rawnl.Attrs

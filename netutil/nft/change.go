@@ -17,6 +17,8 @@ type change struct {
 	chains   []wantedChain // of conditions, which nobody else has
 	rules    []*sharedRule // made unless they stand
 	always   bool          // rules may be missing although all elements are there
+
+	elsewhere []string // tables of other programs that got rules by it
 }
 
 // chunk is how many elements go into one message: of more than 64 KiB in one the kernel would see only the first.
@@ -60,7 +62,7 @@ func (c *conn) commit(ch *change) error {
 		return err
 	}
 	if ch.always || ch.forwards() {
-		if err := c.admit(b, come, gone); err != nil {
+		if ch.elsewhere, err = c.admit(b, come, gone); err != nil {
 			return err
 		}
 	}

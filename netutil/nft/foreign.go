@@ -3,10 +3,8 @@ package nft
 import (
 	"encoding/binary"
 	"slices"
-	"strings"
 
 	"github.com/google/nftables/expr"
-	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -72,15 +70,16 @@ func number(value []byte) uint32 {
 }
 
 // admit adds to the batch what makes other programs' chains let the pods' traffic pass, once the rules that come and go have done so.
-func (c *conn) admit(b *batch, come []*sharedRule, gone []string) error {
+// It returns the tables that rules were added to.
+func (c *conn) admit(b *batch, come []*sharedRule, gone []string) (tables []string, err error) {
 	own := &table{family: unix.NFPROTO_INET, name: tableName}
 	groups, err := c.rules(own, chainFromPods)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	admins, err := c.rules(own, chainAdmin)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var a admission
 	for _, r := range groups {
@@ -101,12 +100,12 @@ func (c *conn) admit(b *batch, come []*sharedRule, gone []string) error {
 	}
 	if len(a.groups) == 0 {
 		if err := c.dismiss(b, own, chainAdmin, admins); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	s, err := c.survey()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	return c.reconcile(b, s, &a)
 }
@@ -146,8 +145,8 @@ func (c *conn) dismiss(b *batch, t *table, from string, rules []standing) error 
 	return nil
 }
 
-// reconcile makes each table of other programs as it should be.
-func (c *conn) reconcile(b *batch, s surveyed, a *admission) error {
+// reconcile makes each table of other programs as it should be, and returns those that rules were added to.
+func (c *conn) reconcile(b *batch, s surveyed, a *admission) (changed []string, err error) {
 	tables := slices.Clone(s.ours)
 	for _, base := range s.bases {
 		if !slices.ContainsFunc(tables, base.is) {
@@ -155,11 +154,15 @@ func (c *conn) reconcile(b *batch, s surveyed, a *admission) error {
 		}
 	}
 	for _, t := range tables {
+		before := len(b.messages)
 		if err := c.reconcileTable(b, s, t, a); err != nil {
-			return err
+			return nil, err
+		}
+		if len(b.messages) > before && len(a.groups) > 0 {
+			changed = append(changed, t.String())
 		}
 	}
-	return nil
+	return changed, nil
 }
 
 func (t *table) is(other *table) bool { return t.family == other.family && t.name == other.name }
@@ -266,130 +269,11 @@ func (c *conn) refuseOwned(t *table) error {
 	return nil
 }
 
-// admitting are the rules of our chain in a table of others, as far as they concern the table's family.
-func (t *table) admitting(a *admission) (rules []commented) {
-	for _, g := range a.groups {
-		if g.zone != "" && t.ofFirewalld() {
-			continue
-		}
-		f := familyOf(g.subnet.Addr())
-		var family rule
-		switch t.family {
-		case f.number:
-		case unix.NFPROTO_INET:
-			family = f.is()
-		default:
-			continue
-		}
-		comment := "cnibox " + g.String()
-		var in, out rule
-		if g.link != "" {
-			in, out = byLinkShort(expr.MetaKeyIIFNAME, g.link), byLinkShort(expr.MetaKeyOIFNAME, g.link)
-		}
-		from := join(family, in, f.within(expr.CmpOpEq, f.source, g.subnet))
-		to := join(family, out, f.within(expr.CmpOpEq, f.dest, g.subnet))
-		rules = append(rules, commented{comment, join(from, counter(), accept())})
-		if t.ofIPTables() {
-			rules = append(rules, commented{comment, join(to, legacyKnownOrRedirected(), counter(), accept())})
-			continue
-		}
-		rules = append(rules, commented{comment, join(to, known(), counter(), accept())}, commented{comment, join(to, redirected(), counter(), accept())})
-	}
-	if len(rules) == 0 {
-		return nil
-	}
-	var first []commented
-	for _, name := range a.admins {
-		first = append(first, commented{"cnibox: rules of the administrator", join(counter(), jump(name))})
-	}
-	return append(first, rules...)
-}
-
-// ofIPTables tells whether the table is one that iptables reads, which knows some of nftables' expressions and its own extensions.
-func (t *table) ofIPTables() bool { return t.family != unix.NFPROTO_INET && t.name == "filter" }
-
-func (t *table) ofFirewalld() bool { return t.name == "firewalld" }
-
-// byLinkShort compares a link's name as iptables does, with the final NUL and no more.
-func byLinkShort(key expr.MetaKey, name string) rule {
-	data := []byte(name + "\x00")
-	if wild, ok := strings.CutSuffix(name, "*"); ok {
-		data = []byte(wild)
-	}
-	return rule{&expr.Meta{Key: key, Register: firstReg}, &expr.Cmp{Op: expr.CmpOpEq, Register: firstReg, Data: data}}
-}
-
-// legacyKnownOrRedirected is "-m conntrack --ctstate RELATED,ESTABLISHED,DNAT" (linux/netfilter/xt_conntrack.h).
-func legacyKnownOrRedirected() rule {
-	const established, related, dnat = 1 << 1, 1 << 2, 1 << 7
-	info := &xt.ConntrackMtinfo3{}
-	info.MatchFlags, info.StateMask = uint16(xt.ConntrackState), established|related|dnat
-	return rule{&expr.Match{Name: "conntrack", Rev: 3, Info: info}}
-}
-
-// expressions calls visit with the name and the attributes of each of a rule's expressions.
-func (r *standing) expressions(visit func(name string, data []byte)) {
-	rawnl.Each(r.exprs, func(_ uint16, e []byte) {
-		visit(rawnl.String(rawnl.Find(e, unix.NFTA_EXPR_NAME)), rawnl.Find(e, unix.NFTA_EXPR_DATA))
-	})
-}
-
-// jump is the chain that a rule leads to; empty if there is none.
-func (r *standing) jump() (to string) {
-	r.expressions(func(name string, data []byte) {
-		if name == "immediate" {
-			verdict := rawnl.Find(rawnl.Find(data, unix.NFTA_IMMEDIATE_DATA), unix.NFTA_DATA_VERDICT)
-			to = rawnl.String(rawnl.Find(verdict, unix.NFTA_VERDICT_CHAIN))
-		}
-	})
-	return to
-}
-
-// text is the rule's comment, wherever it stands: iptables-restore has made an extension of it.
-func (r *standing) text() string {
-	text := r.comment
-	r.expressions(func(name string, data []byte) {
-		if name == "match" && rawnl.String(rawnl.Find(data, unix.NFTA_MATCH_NAME)) == "comment" {
-			text, _, _ = strings.Cut(string(rawnl.Find(data, unix.NFTA_MATCH_INFO)), "\x00")
-		}
-	})
-	return text
-}
-
-// refuses tells whether the rule drops or rejects whatever comes to it.
-func (r *standing) refuses() bool {
-	always, refuses := true, false
-	r.expressions(func(name string, data []byte) {
-		switch name {
-		case "counter", "log", "limit":
-			always = always && name != "limit"
-		case "reject":
-			refuses = true
-		case "immediate":
-			code := rawnl.Find(rawnl.Find(rawnl.Find(data, unix.NFTA_IMMEDIATE_DATA), unix.NFTA_DATA_VERDICT), unix.NFTA_VERDICT_CODE)
-			refuses = len(code) == 4 && number(code) == verdictDrop
-		case "target":
-			target := rawnl.String(rawnl.Find(data, unix.NFTA_TARGET_NAME))
-			refuses = target == "REJECT" || target == "DROP"
-		case "match":
-			always = always && rawnl.String(rawnl.Find(data, unix.NFTA_MATCH_NAME)) == "comment"
-		default:
-			always = false
-		}
-	})
-	return always && refuses
-}
-
 // verifyAdmission is an error with code errcode.Differs if a chain of another program's has become such that it stops the pods' traffic.
 func (c *conn) verifyAdmission() error {
-	b := &batch{}
-	if err := c.admit(b, nil, nil); err != nil {
-		return err
+	lacking, err := c.admit(&batch{}, nil, nil)
+	if err == nil && len(lacking) > 0 {
+		err = errcode.Errorf(errcode.Differs, "packet filter: table %s drops what is forwarded, and lacks the rules for pods, or has others", lacking[0])
 	}
-	for _, m := range b.messages {
-		if int(m.Type)&0xff == unix.NFT_MSG_NEWRULE {
-			return errcode.Errorf(errcode.Differs, "packet filter: a chain of another program drops what is forwarded, and has no rule, or another, for pods")
-		}
-	}
-	return nil
+	return err
 }

@@ -27,7 +27,8 @@ func forwardChains() []chain {
 	forward = append(forward, []commented{
 		{"", jump(chainFromPods)}, {"", join(known(), jump(chainToPods))}, {"", join(redirected(), jump(chainToPods))},
 	}...)
-	ingress = append(ingress, commented{"", jump(chainPods)})
+	discovery := join(families()[1].is(), l4protoIs(unix.IPPROTO_ICMPV6), connection(expr.CtKeySTATE, stateUntracked), leave())
+	ingress = append(ingress, commented{"neighbour discovery", discovery}, commented{"", jump(chainPods)})
 	return []chain{
 		{name: chainForward, hook: &hook{"filter", unix.NF_INET_FORWARD, priorityFilter}, rules: forward},
 		{name: chainAdmin, jumps: 1, grows: true},

@@ -8,11 +8,12 @@ import (
 	"github.com/cnibox/cnibox/netutil/owner"
 )
 
-// Restored is what an attachment was missing.
+// Restored is what an attachment was missing, or another program's table.
 type Restored struct {
 	Owner   owner.Owner
 	Feature Feature
-	Err     error // why it could not be made anew; nil if it was
+	Table   string // that rules for pods were missing in; then there is no owner
+	Err     error  // why it could not be made anew; nil if it was
 }
 
 // Restore makes anew what attachments are missing in the packet filter, as after "nft flush ruleset", and the rules for pods in the chains of
@@ -87,11 +88,15 @@ func (t *Tables) restoreSome(c *conn, table *table, recs []recorded) (done []Res
 	for _, rec := range recs {
 		missing, err := r.lacks(rec)
 		if missing || err != nil {
-			done = append(done, Restored{rec.owner, rec.feature, err})
+			done = append(done, Restored{Owner: rec.owner, Feature: rec.feature, Err: err})
 		}
 	}
 	r.change.rules = r.wanted.rules
-	return done, c.commit(r.change)
+	err = c.commit(r.change)
+	for _, table := range r.change.elsewhere {
+		done = append(done, Restored{Table: table})
+	}
+	return done, err
 }
 
 // restoring is a change that restores what attachments lack.
@@ -171,6 +176,9 @@ func (r *restoring) lostRules() (lost bool, err error) {
 
 // String is what a person is told.
 func (r Restored) String() string {
+	if r.Table != "" {
+		return "rules for pods in table " + r.Table
+	}
 	text := r.Owner.String() + ": " + r.Feature.String()
 	if r.Err != nil {
 		text += ": " + strings.ReplaceAll(r.Err.Error(), "\n", "; ")

@@ -4,6 +4,7 @@ package firewall
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 
@@ -155,7 +156,7 @@ func (role) Status(ctx context.Context, r *roles.Request) error {
 
 // planFor plans for the container that prevResult tells of, on the host as it is.
 func (c *conf) planFor(r *roles.Request) (*netutil.Plan, error) {
-	_, ips, err := roles.Attached(r)
+	iface, ips, err := roles.Attached(r)
 	if err != nil {
 		return nil, err
 	}
@@ -163,6 +164,7 @@ func (c *conf) planFor(r *roles.Request) (*netutil.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.mac, _ = net.ParseMAC(iface.Mac) // which results may lack
 	if c.IngressPolicy == policyIsolated {
 		if s.filtered, err = netutil.FiltersBridged(r.Host); err != nil {
 			return nil, err

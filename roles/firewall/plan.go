@@ -1,6 +1,9 @@
 package firewall
 
 import (
+	"net"
+	"net/netip"
+
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/nft"
 	"github.com/cnibox/cnibox/netutil/owner"
@@ -14,8 +17,9 @@ type surroundings struct {
 	link     string
 	bridge   string // that the pod is joined to; empty if there is none
 	port     string // the pod's port there
-	legacy   bool   // the host has rules of legacy iptables
-	filtered bool   // frames between the bridge's ports pass the packet filter of IP as well
+	mac      net.HardwareAddr
+	legacy   bool // the host has rules of legacy iptables
+	filtered bool // frames between the bridge's ports pass the packet filter of IP as well
 }
 
 // plan is the whole kernel state of an attachment.
@@ -33,10 +37,22 @@ func (c *conf) plan(o owner.Owner, ips []roles.IP, s surroundings) (*netutil.Pla
 			p.Filter = append(p.Filter, nft.IngressEntry{Addr: ip.Prefix.Addr()})
 		}
 	}
-	if c.IngressPolicy == policyIsolated && s.port != "" && !s.filtered {
-		p.Filter = append(p.Filter, nft.IsolateEntry{Port: s.port})
+	if c.IngressPolicy == policyIsolated && s.port != "" {
+		p.Filter = append(p.Filter, isolate(s))
 	}
 	return p, nil
+}
+
+// isolate keeps out what comes from other ports of the bridge, by other ways than the container's addresses too.
+func isolate(s surroundings) nft.Entry {
+	if !s.filtered || len(s.mac) != 6 {
+		return nft.IsolateEntry{Port: s.port}
+	}
+	// Frames pass the packet filter of IP, which knows nothing of ports: there it is the one address that prevResult does not tell, fe80::
+	// and the MAC address (RFC 4291, appendix A).
+	m := s.mac
+	local := netip.AddrFrom16([16]byte{0xfe, 0x80, 8: m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]})
+	return nft.IngressEntry{Addr: local}
 }
 
 func (c *conf) planForward(ip roles.IP, s surroundings) nft.Entry {

@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"encoding/json"
+	"net"
 	"net/netip"
 	"reflect"
 	"testing"
@@ -18,7 +19,8 @@ func TestPlan(t *testing.T) {
 	subnet, alone := pod.Masked(), netip.MustParsePrefix("10.1.0.5/32")
 	onBridge := surroundings{link: "br0.7", bridge: "br0", port: "vethx"}
 	filtered := onBridge
-	filtered.filtered = true
+	filtered.filtered, filtered.mac = true, net.HardwareAddr{0x0a, 0x58, 10, 1, 0, 5}
+	local := netip.MustParseAddr("fe80::858:aff:fe01:5")
 	forward := nft.ForwardEntry{Addr: pod.Addr(), Link: "br0.7", Subnet: subnet, Admin: "CNI-ADMIN"}
 	routed, unknown := forward, forward
 	routed.Link, unknown.Link, unknown.Subnet = "veth*", "", alone
@@ -30,7 +32,7 @@ func TestPlan(t *testing.T) {
 		{"open", policyOpen, onBridge, []nft.Entry{forward}},
 		{"same bridge", policySameBridge, onBridge, []nft.Entry{forward, nft.IngressEntry{Addr: pod.Addr(), From: "br0.7"}}},
 		{"isolated", policyIsolated, onBridge, []nft.Entry{forward, nft.IngressEntry{Addr: pod.Addr()}, nft.IsolateEntry{Port: "vethx"}}},
-		{"isolated by IP's packet filter", policyIsolated, filtered, []nft.Entry{forward, nft.IngressEntry{Addr: pod.Addr()}}},
+		{"isolated by IP's packet filter", policyIsolated, filtered, []nft.Entry{forward, nft.IngressEntry{Addr: pod.Addr()}, nft.IngressEntry{Addr: local}}},
 		{"routed", policyIsolated, surroundings{link: "veth*"}, []nft.Entry{routed, nft.IngressEntry{Addr: pod.Addr()}}},
 		{"link not known", policyOpen, surroundings{}, []nft.Entry{unknown}},
 	} {
