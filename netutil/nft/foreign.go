@@ -70,8 +70,8 @@ func number(value []byte) uint32 {
 }
 
 // admit adds to the batch what makes other programs' chains let the pods' traffic pass, once the rules that come and go have done so.
-// It returns the tables that rules were added to.
-func (c *conn) admit(b *batch, come []*sharedRule, gone []string) (tables []string, err error) {
+// It returns the tables that rules were added to. A table that cannot be changed is an error only for who is strict.
+func (c *conn) admit(b *batch, come []*sharedRule, gone []string, strict bool) (tables []string, err error) {
 	own := &table{family: unix.NFPROTO_INET, name: tableName}
 	groups, err := c.rules(own, chainFromPods)
 	if err != nil {
@@ -81,7 +81,7 @@ func (c *conn) admit(b *batch, come []*sharedRule, gone []string) (tables []stri
 	if err != nil {
 		return nil, err
 	}
-	var a admission
+	a := admission{strict: strict}
 	for _, r := range groups {
 		if !slices.Contains(gone, r.comment) {
 			a.addGroup(r.comment)
@@ -114,6 +114,7 @@ func (c *conn) admit(b *batch, come []*sharedRule, gone []string) (tables []stri
 type admission struct {
 	groups []group
 	admins []string
+	strict bool
 }
 
 func (a *admission) addGroup(comment string) {
@@ -192,6 +193,14 @@ func (c *conn) reconcileTable(b *batch, s surveyed, t *table, a *admission) erro
 			enter = append(enter, base.chain)
 		}
 	}
+	if len(enter) > 0 {
+		if err := c.refuseOwned(t); err != nil {
+			if a.strict {
+				return err
+			}
+			return nil
+		}
+	}
 	switch {
 	case present:
 		if err := c.refill(b, t, want); err != nil {
@@ -239,9 +248,6 @@ func (c *conn) refill(b *batch, t *table, want []commented) error {
 
 // fill makes our chain in a table of others anew, and the administrators' chains that it leads to.
 func (c *conn) fill(b *batch, t *table, want []commented) error {
-	if err := c.refuseOwned(t); err != nil {
-		return err
-	}
 	ch := &chain{name: foreignChain, rules: want}
 	ch.add(b, t)
 	ch.flush(b, t)
@@ -271,7 +277,7 @@ func (c *conn) refuseOwned(t *table) error {
 
 // verifyAdmission is an error with code errcode.Differs if a chain of another program's has become such that it stops the pods' traffic.
 func (c *conn) verifyAdmission() error {
-	lacking, err := c.admit(&batch{}, nil, nil)
+	lacking, err := c.admit(&batch{}, nil, nil, true)
 	if err == nil && len(lacking) > 0 {
 		err = errcode.Errorf(errcode.Differs, "packet filter: table %s drops what is forwarded, and lacks the rules for pods, or has others", lacking[0])
 	}

@@ -96,6 +96,9 @@ func (t *Tables) restoreSome(c *conn, table *table, recs []recorded) (done []Res
 	for _, table := range r.change.elsewhere {
 		done = append(done, Restored{Table: table})
 	}
+	if r.change.refused != nil {
+		done = append(done, Restored{Table: "of another program", Err: r.change.refused})
+	}
 	return done, err
 }
 
@@ -176,10 +179,10 @@ func (r *restoring) lostRules() (lost bool, err error) {
 
 // String is what a person is told.
 func (r Restored) String() string {
-	if r.Table != "" {
-		return "rules for pods in table " + r.Table
-	}
 	text := r.Owner.String() + ": " + r.Feature.String()
+	if r.Table != "" {
+		text = "rules for pods in table " + r.Table
+	}
 	if r.Err != nil {
 		text += ": " + strings.ReplaceAll(r.Err.Error(), "\n", "; ")
 	}

@@ -218,3 +218,61 @@ func (p *pod) admitted(keys string) {
 		p.node.t.Errorf("CHECK: %v", err)
 	}
 }
+
+// A table that only its owner may change is an error that says what to do, and keeps nothing from being deleted.
+func TestOwnedTable(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "bridge")
+	a, b := n.pod("a", 1).admit(""), n.pod("b", 2).admit("")
+	own := exec.Command("nft", "-i")
+	in, err := own.StdinPipe()
+	if err == nil {
+		err = n.Host.Do(own.Start)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = in.Close(), own.Wait() })
+	const table = "table inet firewalld { flags owner; chain f { type filter hook forward priority 10; policy drop; }; }\n"
+	if _, err := in.Write([]byte(table)); err != nil {
+		t.Fatal(err)
+	}
+	n.await("the table", func() bool { return strings.Contains(n.Host.Run("nft", "list", "tables"), "firewalld") })
+
+	c := n.pod("c", 1)
+	if err := c.do("ADD", "firewall", ""); err == nil || !strings.Contains(err.Error(), `"backend": "firewalld"`) {
+		t.Errorf("got %v", err)
+	}
+	a.wantFails("owner")
+	a.dismiss()
+	b.dismiss()
+	if rules := n.Host.Run("nft", "list", "table", "inet", "cnibox"); strings.Contains(rules, "elements") {
+		t.Errorf("left:\n%s", rules)
+	}
+}
+
+// wantFails wants CHECK to say that.
+func (p *pod) wantFails(words string) {
+	p.node.t.Helper()
+	if err := p.do("CHECK", "firewall", ""); err == nil || !strings.Contains(err.Error(), words) {
+		p.node.t.Errorf("CHECK answers %v, want %q", err, words)
+	}
+}
+
+// A chain that an administrator has led to from elsewhere cannot be taken away. The pod can.
+func TestChainThatIsInUse(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "bridge")
+	n.iptables(docker)
+	a := n.pod("a", 1).admit("")
+	n.Host.Run("iptables-nft", "-I", "DOCKER-USER", "-j", "CNIBOX-FORWARD")
+	a.dismiss()
+	if rules := n.Host.Run("nft", "list", "table", "inet", "cnibox"); strings.Contains(rules, "elements") {
+		t.Errorf("left:\n%s", rules)
+	}
+	n.Host.Run("iptables-nft", "-D", "DOCKER-USER", "-j", "CNIBOX-FORWARD")
+	n.pod("b", 1).admit("").dismiss() // and all is well again
+	if saved := n.saved(); strings.Contains(saved, "CNIBOX") {
+		t.Errorf("left:\n%s", saved)
+	}
+}
