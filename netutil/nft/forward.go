@@ -3,6 +3,7 @@ package nft
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables/expr"
@@ -184,6 +185,11 @@ func (t *Tables) Zoned() (out []Zoned, err error) {
 type Legacy struct {
 	Groups []LegacyGroup
 	Admins []string // chains in which an administrator's own rules come first
+}
+
+// Equal tells whether both are the same.
+func (l Legacy) Equal(other Legacy) bool {
+	return slices.Equal(l.Groups, other.Groups) && slices.Equal(l.Admins, other.Admins)
 }
 
 // LegacyGroup is the pods of a subnet behind a link, as in ForwardEntry.

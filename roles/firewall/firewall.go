@@ -11,7 +11,6 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/cnibox/cnibox/netutil"
-	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/nft"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
@@ -65,13 +64,13 @@ func addToZone(ctx context.Context, r *roles.Request, p *netutil.Plan) error {
 // addLegacy makes the plan, and has legacy iptables know of it.
 func addLegacy(ctx context.Context, r *roles.Request, p *netutil.Plan) error {
 	r.Undo.Push("rules of legacy iptables", func() error { // once the packet filter has forgotten the container
-		_, err := settleLegacy(context.WithoutCancel(ctx), r.Host, false)
+		_, err := settleLegacy(context.WithoutCancel(ctx), r.Host)
 		return err
 	})
 	if _, err := roles.Apply(ctx, r, p); err != nil {
 		return err
 	}
-	_, err := settleLegacy(ctx, r.Host, false)
+	_, err := settleLegacy(ctx, r.Host)
 	return err
 }
 
@@ -96,14 +95,6 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	return nil
 }
 
-func checkLegacy(ctx context.Context, host *netutil.Namespace) error {
-	changed, err := settleLegacy(ctx, host, true)
-	if err == nil && changed {
-		err = errcode.Errorf(errcode.Differs, "legacy iptables: chain FORWARD has no rule for pods, or chain %s has others", legacyChain)
-	}
-	return err
-}
-
 // Del needs no configuration: what the attachment holds stands in the packet filter.
 func (role) Del(ctx context.Context, r *roles.Request) error {
 	c := &conf{}
@@ -118,7 +109,7 @@ func (role) Del(ctx context.Context, r *roles.Request) error {
 		_, _ = syncZones(ctx, r.Host) // others' addresses, which are not this call's business to fail for
 	}
 	if len(legacy.Groups) > 0 || c.Backend == backendIPTables {
-		_, err := settleLegacy(ctx, r.Host, false)
+		_, err := settleLegacy(ctx, r.Host)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
@@ -136,7 +127,7 @@ func (role) GC(ctx context.Context, r *roles.Request, valid []roles.Attachment) 
 		errs = append(errs, removeFromZones(ctx, r.Host, gone))
 	}
 	if len(legacy.Groups) > 0 {
-		_, err := settleLegacy(ctx, r.Host, false)
+		_, err := settleLegacy(ctx, r.Host)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

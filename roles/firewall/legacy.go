@@ -118,76 +118,115 @@ func (f *legacyFamily) legacyRules(want nft.Legacy) (rules []string) {
 // legacyJump is our rule in the chain FORWARD.
 const legacyJump = "FORWARD -m comment --comment cnibox -j " + legacyChain
 
-// change is what iptables-restore must read to make the table as it should be, given what iptables-save prints of it; empty if it is.
-func (f *legacyFamily) change(saved string, want nft.Legacy) string {
-	var have, jumps, foreign []string
-	chains := map[string]int{} // how many rules each has
+// legacyTable is the table filter as iptables-save prints it.
+type legacyTable struct {
+	chains      map[string]int // how many rules each has, but for ours
+	ours, jumps []string       // rules of our chain, and those that lead to it
+	others      []string
+}
+
+func parseLegacy(saved string) *legacyTable {
+	t := &legacyTable{chains: map[string]int{}}
 	for line := range strings.Lines(saved) {
 		line = strings.TrimSpace(line)
 		switch {
 		case strings.HasPrefix(line, ":"):
 			name, _, _ := strings.Cut(line[1:], " ")
-			chains[name] += 0
+			t.chains[name] += 0
 		case strings.HasPrefix(line, "-A "+legacyChain+" "):
-			have = append(have, line)
+			t.ours = append(t.ours, line)
 		case strings.HasSuffix(line, " -j "+legacyChain):
-			jumps = append(jumps, line)
+			t.jumps = append(t.jumps, line)
 		case strings.HasPrefix(line, "-A "):
 			name, _, _ := strings.Cut(line[len("-A "):], " ")
-			chains[name]++
-			foreign = append(foreign, line)
+			t.chains[name]++
+			t.others = append(t.others, line)
 		}
 	}
-	_, present := chains[legacyChain]
-	rules := f.legacyRules(want)
+	return t
+}
+
+// change is what iptables-restore must read to make the table as it should be; empty if it is.
+func (t *legacyTable) change(rules, admins []string) string {
+	_, present := t.chains[legacyChain]
 	var out []string
 	switch {
-	case len(rules) > 0 && present && slices.Equal(have, rules) && len(jumps) > 0, len(rules) == 0 && !present:
+	case len(rules) > 0 && present && slices.Equal(t.ours, rules) && len(t.jumps) > 0, len(rules) == 0 && !present:
 		return ""
 	case len(rules) > 0:
-		for _, name := range want.Admins {
-			if _, there := chains[name]; !there {
+		for _, name := range admins {
+			if _, there := t.chains[name]; !there {
 				out = append(out, ":"+name+" - [0:0]")
 			}
 		}
 		out = append(append(out, ":"+legacyChain+" - [0:0]"), rules...)
-		if len(jumps) == 0 {
+		if len(t.jumps) == 0 {
 			out = append(out, "-I "+legacyJump)
 		}
 	default:
-		for _, j := range jumps {
-			out = append(out, "-D"+strings.TrimPrefix(j, "-A"))
-		}
-		out = append(out, "-F "+legacyChain, "-X "+legacyChain)
-		for _, h := range have { // an administrator's chain that was never used goes too
-			name, isJump := strings.CutPrefix(h, "-A "+legacyChain+" -j ")
-			used := slices.ContainsFunc(foreign, func(l string) bool { return strings.HasSuffix(l, " -j "+name) })
-			if n, there := chains[name]; isJump && there && n == 0 && !used {
-				out = append(out, "-X "+name)
-			}
-		}
+		out = t.removal()
 	}
 	return "*filter\n" + strings.Join(out, "\n") + "\nCOMMIT\n"
 }
 
-// settleLegacy makes the legacy tables let through those who are to be, and no others.
-func settleLegacy(ctx context.Context, host *netutil.Namespace, check bool) (changed bool, err error) {
+// removal takes our chain away, and administrators' chains that were never used.
+func (t *legacyTable) removal() (out []string) {
+	for _, j := range t.jumps {
+		out = append(out, "-D"+strings.TrimPrefix(j, "-A"))
+	}
+	out = append(out, "-F "+legacyChain, "-X "+legacyChain)
+	for _, rule := range t.ours {
+		name, isJump := strings.CutPrefix(rule, "-A "+legacyChain+" -j ")
+		used := slices.ContainsFunc(t.others, func(l string) bool { return strings.HasSuffix(l, " -j "+name) })
+		if n, there := t.chains[name]; isJump && there && n == 0 && !used {
+			out = append(out, "-X "+name)
+		}
+	}
+	return out
+}
+
+// settleLegacy makes the legacy tables let through those who are to be, and no others. Others may do the same at the same time, and have
+// changed who that is: the last to write is the one that knows them all.
+func settleLegacy(ctx context.Context, host *netutil.Namespace) (changed bool, err error) {
+	const tries = 10
 	want, err := netutil.NFT(host).Legacy()
+	for range tries {
+		if err != nil {
+			return changed, err
+		}
+		now, err := applyLegacy(ctx, host, want, false)
+		if changed = changed || now; err != nil {
+			return changed, err
+		}
+		before := want
+		if want, err = netutil.NFT(host).Legacy(); err != nil || want.Equal(before) {
+			return changed, err
+		}
+	}
+	return changed, errcode.Errorf(errcode.TryAgainLater, "legacy iptables: who is to be let through changes all the time")
+}
+
+// applyLegacy makes the tables as is wanted, or only tells whether they are not. What it reads must still hold when it writes, so it has the
+// namespace's lock.
+func applyLegacy(ctx context.Context, host *netutil.Namespace, want nft.Legacy, check bool) (changed bool, err error) {
+	unlock, err := host.Lock()
 	if err != nil {
 		return false, err
 	}
+	defer unlock()
 	for _, f := range legacyFamilies() {
-		if used, err := f.inUse(host); err != nil || !used {
-			if err != nil {
-				return changed, err
-			}
+		used, err := f.inUse(host)
+		if err != nil {
+			return changed, err
+		}
+		if !used {
 			continue
 		}
 		saved, err := runLegacy(ctx, "", []string{f.save, f.save2}, "-t", "filter")
 		if err != nil {
 			return changed, err
 		}
-		change := f.change(saved, want)
+		change := parseLegacy(saved).change(f.legacyRules(want), want.Admins)
 		if change == "" {
 			continue
 		}
@@ -200,4 +239,16 @@ func settleLegacy(ctx context.Context, host *netutil.Namespace, check bool) (cha
 		}
 	}
 	return changed, nil
+}
+
+func checkLegacy(ctx context.Context, host *netutil.Namespace) error {
+	want, err := netutil.NFT(host).Legacy()
+	if err != nil {
+		return err
+	}
+	differs, err := applyLegacy(ctx, host, want, true)
+	if err == nil && differs {
+		err = errcode.Errorf(errcode.Differs, "legacy iptables: chain FORWARD has no rule for pods, or chain %s has others", legacyChain)
+	}
+	return err
 }

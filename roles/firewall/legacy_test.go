@@ -1,7 +1,9 @@
 package firewall_test
 
 import (
+	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -104,4 +106,41 @@ func TestIPTablesMeansNFTablesElsewhere(t *testing.T) {
 	n.wantOneRule()
 	a.dismiss()
 	a.getsOut(false)
+}
+
+// Many pods that come and go at once end in the rules of those that are there.
+func TestLegacyConcurrently(t *testing.T) {
+	t.Parallel()
+	const keys = `"backend": "iptables"`
+	n := newNode(t, "bridge")
+	for _, program := range []string{"iptables-legacy-restore", "ip6tables-legacy-restore"} {
+		feed(t, n.Host, docker, program)
+	}
+	before := n.legacySaved()
+	var pods []*pod
+	for i := range 6 {
+		pods = append(pods, n.pod(string(rune('a'+i)), i+1))
+	}
+	all := func(verb string) {
+		t.Helper()
+		errs := make([]error, len(pods))
+		var wg sync.WaitGroup
+		for i, p := range pods {
+			wg.Go(func() { errs[i] = p.do(verb, "firewall", keys) })
+		}
+		wg.Wait()
+		if err := errors.Join(errs...); err != nil {
+			t.Error(err)
+		}
+	}
+	all("ADD")
+	all("CHECK")
+	// Both families.
+	if saved := n.legacySaved(); strings.Count(saved, "-A CNIBOX-FORWARD -s") != 2*len(pods) || strings.Count(saved, "-A FORWARD -m comment") != 2 {
+		t.Errorf("saved is\n%s", saved)
+	}
+	all("DEL")
+	if after := n.legacySaved(); after != before {
+		t.Errorf("left:\n%s", after)
+	}
 }

@@ -18,7 +18,7 @@ func Sync(ctx context.Context, host *netutil.Namespace) (restored []string, err 
 	legacy, err2 := netutil.NFT(host).Legacy()
 	if len(legacy.Groups) > 0 {
 		var changed bool
-		if changed, err2 = settleLegacy(ctx, host, false); changed && err2 == nil {
+		if changed, err2 = settleLegacy(ctx, host); changed && err2 == nil {
 			restored = append(restored, "rules of legacy iptables")
 		}
 	}

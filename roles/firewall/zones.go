@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -60,6 +61,18 @@ func (z *zones) put(all []nft.Zoned) (entered []nft.Zoned, err error) {
 		errs = append(errs, err)
 		if err == nil {
 			entered = append(entered, m)
+		}
+	}
+	if len(entered) == 0 {
+		return nil, errors.Join(errs...)
+	}
+	// A container may have been deleted meanwhile.
+	now, err := netutil.NFT(z.host).Zoned()
+	if errs = append(errs, err); err == nil {
+		for _, e := range entered {
+			if !slices.Contains(now, e) {
+				errs = append(errs, z.Remove(e.Zone, e.Addr))
+			}
 		}
 	}
 	return entered, errors.Join(errs...)
