@@ -23,6 +23,7 @@ func roleInfos() []roleInfo {
 		{Name: "bridge", Kind: "main", Summary: "joins pods to a bridge by a veth pair"},
 		{Name: fused.Name, Kind: "meta", Summary: "runs the plugins of a list in one process"},
 		{Name: "dummy", Kind: "main", Summary: "gives the pod an interface that leads nowhere"},
+		{Name: "firewall", Kind: "meta", Summary: "admits pods' forwarded traffic, and keeps pods apart"},
 		{Name: "flannel", Kind: "meta", Summary: "attaches pods to the subnet that flanneld has given to this node"},
 		{Name: "host-device", Kind: "main", Summary: "hands an interface of the host over to a pod"},
 		{Name: "host-local", Kind: "ipam", Summary: "gives addresses from ranges, kept on the node's disk"},

@@ -76,6 +76,12 @@ func portmapScene() scene {
 	}}
 }
 
+// firewallScene is beside another program's chain that drops what is forwarded.
+func firewallScene() scene {
+	behind := bridgeScene()
+	return scene{role: "firewall", behind: &behind, conf: map[string]any{"ingressPolicy": "same-bridge"}}
+}
+
 // fusedScene is the scenes of bridge and portmap in one process.
 func fusedScene() scene {
 	bridge, portmap := bridgeScene(), portmapScene()
@@ -97,7 +103,7 @@ func scenes(t *testing.T) []scene {
 		cold, bridgeScene(), ptpScene(), coldAlone, alone,
 		{role: "static", conf: map[string]any{"ipam": map[string]any{"type": "static", "addresses": addresses}}},
 		{role: "loopback"},
-		portmapScene(),
+		portmapScene(), firewallScene(),
 		{role: "host-device", conf: map[string]any{"device": deviceName, "ipam": hostLocal()}},
 	}
 	if nstest.Has(t, "tun") {
@@ -129,6 +135,8 @@ func newStage(t *testing.T, s scene) *stage {
 	t.Helper()
 	st := &stage{pluginNode: newPluginNode(t), pod: nstest.New(t, "pod"), cold: s.cold}
 	switch s.role {
+	case "firewall":
+		st.host.Run("iptables-nft", "-P", "FORWARD", "DROP")
 	case "loopback":
 		st.pod.Run("ip", "link", "set", "lo", "down")
 	case "host-device":

@@ -17,6 +17,7 @@ import (
 	"github.com/cnibox/cnibox/roles/bandwidth"
 	"github.com/cnibox/cnibox/roles/bridge"
 	"github.com/cnibox/cnibox/roles/dummy"
+	"github.com/cnibox/cnibox/roles/firewall"
 	"github.com/cnibox/cnibox/roles/flannel"
 	"github.com/cnibox/cnibox/roles/fused"
 	"github.com/cnibox/cnibox/roles/hostdevice"
@@ -38,6 +39,7 @@ func roleTable() roles.Table {
 		"bridge":      bridge.New(),
 		fused.Name:    fused.New(),
 		"dummy":       dummy.New(),
+		"firewall":    firewall.New(),
 		"flannel":     flannel.New(),
 		"host-device": hostdevice.New(),
 		"host-local":  hostlocal.New(),

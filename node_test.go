@@ -172,6 +172,7 @@ func (n *pluginNode) state(pods ...*nstest.NS) string {
 		lines = append(lines, kernelState(n.t, ns)...)
 	}
 	lines = append(lines, n.filterState()...)
+	lines = append(lines, fileState(n.t, n.host.RunDir)...)
 	return strings.Join(append(lines, fileState(n.t, n.data)...), "\n")
 }
 

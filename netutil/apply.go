@@ -113,10 +113,10 @@ func (a *applier) configure(context.Context) error {
 }
 
 func (a *applier) addFilter(context.Context) error {
-	if len(a.plan.Filter) == 0 {
-		return nil
-	}
 	tables := NFT(a.kernel.Host)
+	if len(a.plan.Filter) == 0 {
+		return tables.Heal()
+	}
 	existed := false
 	for _, f := range nft.Features(a.plan.Filter) {
 		a.undo.Push("packet filter entries", func() error {

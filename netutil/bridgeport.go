@@ -101,25 +101,43 @@ func FiltersBridged(n *Namespace) (bool, error) {
 	return false, nil
 }
 
-// PortAmong is the first of the named links that is a port of a bridge; empty if none is.
-func PortAmong(n *Namespace, names []string) (string, error) {
+// There is what Among finds.
+type There struct {
+	Links  []string // that exist
+	Bridge string   // the first that is a bridge, or else the one that the port belongs to
+	Port   string   // the first that is a port of a bridge
+}
+
+// Among looks for bridges and their ports among the named links.
+func Among(n *Namespace, names []string) (t There, err error) {
 	found, err := n.find(names...)
 	if err != nil {
-		return "", err
+		return There{}, err
 	}
+	master := ""
 	for _, l := range found {
-		if l == nil || l.Master == 0 {
+		if l == nil {
+			continue
+		}
+		t.Links = append(t.Links, l.Name)
+		if t.Bridge == "" && l.Kind == kindName(Bridge) {
+			t.Bridge = l.Name
+		}
+		if l.Master == 0 || t.Port != "" {
 			continue
 		}
 		// A bridge may itself belong to a VRF, or to a bond.
-		master, err := n.byIndex(l.Master)
+		m, err := n.byIndex(l.Master)
 		switch {
 		case errors.Is(err, unix.ENODEV): // gone since
 		case err != nil:
-			return "", errcode.Errorf(errcode.Kernel, "host interface %s: what it belongs to: %w", l.Name, err)
-		case master.Kind == kindName(Bridge):
-			return l.Name, nil
+			return There{}, errcode.Errorf(errcode.Kernel, "host interface %s: what it belongs to: %w", l.Name, err)
+		case m.Kind == kindName(Bridge):
+			t.Port, master = l.Name, m.Name
 		}
 	}
-	return "", nil
+	if t.Bridge == "" {
+		t.Bridge = master
+	}
+	return t, nil
 }

@@ -146,10 +146,17 @@ func library(n *Namespace) (*netlink.Handle, error) {
 	return (*netlink.Handle)(n.rare), nil
 }
 
+// filterRecords is where records of what is in the host's packet filter are kept: as it, they do not outlive the machine's run.
+const filterRecords = "/run/cnibox/filter"
+
 // NFT is the namespace's packet filter.
 func NFT(n *Namespace) *nft.Tables {
 	if n.nft == nil {
-		n.nft = unsafe.Pointer(nft.Open(func() (*rawnl.Socket, error) { return n.socket(unix.NETLINK_NETFILTER) }, n.Lock))
+		root := ""
+		if n.own { // others are sandboxes
+			root = filterRecords
+		}
+		n.nft = unsafe.Pointer(nft.Open(func() (*rawnl.Socket, error) { return n.socket(unix.NETLINK_NETFILTER) }, n.Lock, root))
 	}
 	return (*nft.Tables)(n.nft)
 }

@@ -102,3 +102,14 @@ func Attached(r *Request) (*types100.Interface, []IP, error) {
 	}
 	return r.Prev.Interfaces[index], ips, nil
 }
+
+// HostSide are the names of the interfaces that the plugins before this one made or used in the host.
+func HostSide(prev *types100.Result) []string {
+	var names []string
+	for _, i := range prev.Interfaces {
+		if i != nil && i.Sandbox == "" {
+			names = append(names, i.Name)
+		}
+	}
+	return names
+}

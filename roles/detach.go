@@ -36,12 +36,19 @@ func deleteLink(r *Request) error {
 // Collect is the GC of such a role. It goes on after errors and joins them.
 func Collect(ctx context.Context, r *Request, valid []Attachment, features ...nft.Feature) error {
 	isValid := LinkNames(r.Owner.Network, valid)
-	errs := []error{netutil.CollectLinks(r.Host, owner.LinkPrefix, r.Owner.Network, isValid)}
-	for _, f := range features {
-		errs = append(errs, netutil.NFT(r.Host).GC(r.Owner.Network, f, isValid))
-	}
+	errs := []error{netutil.CollectLinks(r.Host, owner.LinkPrefix, r.Owner.Network, isValid), CollectFilter(r, valid, features...)}
 	if r.IPAM != nil {
 		errs = append(errs, r.IPAM.GC(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// CollectFilter is the part of GC that concerns the packet filter.
+func CollectFilter(r *Request, valid []Attachment, features ...nft.Feature) error {
+	isValid := LinkNames(r.Owner.Network, valid)
+	var errs []error
+	for _, f := range features {
+		errs = append(errs, netutil.NFT(r.Host).GC(r.Owner.Network, f, isValid))
 	}
 	return errors.Join(errs...)
 }

@@ -29,6 +29,7 @@ type hook struct {
 const (
 	priorityRaw       = -300
 	priorityDestNAT   = -100
+	priorityFilter    = 0
 	prioritySourceNAT = 100
 )
 
@@ -41,7 +42,7 @@ type commented struct {
 // add makes the chain unless it is there, without its rules.
 func (ch *chain) add(b *batch, t *table) {
 	var a rawnl.Attrs
-	a.Text(unix.NFTA_CHAIN_TABLE, tableName)
+	a.Text(unix.NFTA_CHAIN_TABLE, t.name)
 	a.Text(unix.NFTA_CHAIN_NAME, ch.name)
 	if ch.hook != nil {
 		a.Nested(unix.NFTA_CHAIN_HOOK, func(a *rawnl.Attrs) {
@@ -56,15 +57,21 @@ func (ch *chain) add(b *batch, t *table) {
 // flush removes the chain's rules.
 func (ch *chain) flush(b *batch, t *table) {
 	var a rawnl.Attrs
-	a.Text(unix.NFTA_RULE_TABLE, tableName)
+	a.Text(unix.NFTA_RULE_TABLE, t.name)
 	a.Text(unix.NFTA_RULE_CHAIN, ch.name)
 	b.put(unix.NFT_MSG_DELRULE, 0, t, a)
 }
 
-func (ch *chain) addRules(b *batch, t *table) error {
+// addRules adds the chain's rules behind those that it has.
+func (ch *chain) addRules(b *batch, t *table) error { return ch.putRules(b, t, unix.NLM_F_APPEND) }
+
+// insertRules puts them in front, the last of them first.
+func (ch *chain) insertRules(b *batch, t *table) error { return ch.putRules(b, t, 0) }
+
+func (ch *chain) putRules(b *batch, t *table, where uint16) error {
 	for _, r := range ch.rules {
 		var a rawnl.Attrs
-		a.Text(unix.NFTA_RULE_TABLE, tableName)
+		a.Text(unix.NFTA_RULE_TABLE, t.name)
 		a.Text(unix.NFTA_RULE_CHAIN, ch.name)
 		var failed error
 		a.Nested(unix.NFTA_RULE_EXPRESSIONS, func(a *rawnl.Attrs) {
@@ -82,7 +89,7 @@ func (ch *chain) addRules(b *batch, t *table) error {
 		if r.comment != "" {
 			a.Bytes(unix.NFTA_RULE_USERDATA, comment(ruleComment, r.comment))
 		}
-		b.put(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, t, a)
+		b.put(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|where, t, a)
 	}
 	return nil
 }
@@ -90,7 +97,7 @@ func (ch *chain) addRules(b *batch, t *table) error {
 // remove takes the chain away, with its rules. Nothing must lead to it.
 func (ch *chain) remove(b *batch, t *table) {
 	var a rawnl.Attrs
-	a.Text(unix.NFTA_CHAIN_TABLE, tableName)
+	a.Text(unix.NFTA_CHAIN_TABLE, t.name)
 	a.Text(unix.NFTA_CHAIN_NAME, ch.name)
 	b.put(unix.NFT_MSG_DELCHAIN, 0, t, a)
 }
@@ -100,7 +107,7 @@ func (c *conn) uses(t *table, names ...string) ([]int, error) {
 	requests := make([]rawnl.Message, len(names))
 	for i, name := range names {
 		var a rawnl.Attrs
-		a.Text(unix.NFTA_CHAIN_TABLE, tableName)
+		a.Text(unix.NFTA_CHAIN_TABLE, t.name)
 		a.Text(unix.NFTA_CHAIN_NAME, name)
 		requests[i] = message(unix.NFT_MSG_GETCHAIN, 0, t.family, a)
 	}
@@ -118,20 +125,17 @@ func (c *conn) uses(t *table, names ...string) ([]int, error) {
 	return out, nil
 }
 
-// standing is a rule that stands in the kernel.
-type standing struct {
-	handle  uint64
-	comment string
-}
-
 // rules lists the rules of a chain.
 func (c *conn) rules(t *table, name string) (out []standing, err error) {
 	var a rawnl.Attrs
-	a.Text(unix.NFTA_RULE_TABLE, tableName)
+	a.Text(unix.NFTA_RULE_TABLE, t.name)
 	a.Text(unix.NFTA_RULE_CHAIN, name)
 	bodies, err := c.dump(unix.NFT_MSG_GETRULE, t.family, a)
 	for _, b := range bodies {
-		r := standing{comment: readComment(rawnl.Find(attributes(b), unix.NFTA_RULE_USERDATA))}
+		r := standing{
+			comment: readComment(rawnl.Find(attributes(b), unix.NFTA_RULE_USERDATA)),
+			exprs:   rawnl.Find(attributes(b), unix.NFTA_RULE_EXPRESSIONS),
+		}
 		if h := rawnl.Find(attributes(b), unix.NFTA_RULE_HANDLE); len(h) == 8 {
 			r.handle = binary.BigEndian.Uint64(h)
 		}
@@ -143,7 +147,7 @@ func (c *conn) rules(t *table, name string) (out []standing, err error) {
 // removeRule removes one rule of the chain.
 func (ch *chain) removeRule(b *batch, t *table, r standing) {
 	var a rawnl.Attrs
-	a.Text(unix.NFTA_RULE_TABLE, tableName)
+	a.Text(unix.NFTA_RULE_TABLE, t.name)
 	a.Text(unix.NFTA_RULE_CHAIN, ch.name)
 	a.Bytes(unix.NFTA_RULE_HANDLE, binary.BigEndian.AppendUint64(nil, r.handle))
 	b.put(unix.NFT_MSG_DELRULE, 0, t, a)

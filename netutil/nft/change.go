@@ -15,7 +15,11 @@ import (
 type change struct {
 	add, del []*element
 	chains   []wantedChain // of conditions, which nobody else has
-	rules    []*subnetRule // made unless they stand
+	rules    []*sharedRule // made unless they stand
+	always   bool          // rules may be missing although all elements are there
+
+	elsewhere []string // tables of other programs that got rules by it
+	refused   error    // why they could not be changed, while all else was
 }
 
 // chunk is how many elements go into one message: of more than 64 KiB in one the kernel would see only the first.
@@ -23,42 +27,83 @@ const chunk = 200
 
 // commit makes the change: all of it or nothing.
 func (c *conn) commit(ch *change) error {
-	if len(ch.add)+len(ch.del) == 0 {
+	if len(ch.add)+len(ch.del) == 0 && !ch.always {
 		return nil
 	}
 	defer trace.Start("nft change", "", "").Counted(len(ch.add) + len(ch.del)).End()
-	b := &batch{}
-	for _, w := range ch.chains {
-		w.add(b, w.table)
-		if err := w.addRules(b, w.table); err != nil {
+	own, others := &batch{}, &batch{}
+	come, err := c.begin(own, ch)
+	if err != nil {
+		return err
+	}
+	own.elements(unix.NFT_MSG_DELSETELEM, 0, ch.del)
+	own.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, ch.add)
+	for _, e := range ch.del {
+		if e.chain != "" { // of conditions, which nobody else has
+			(&chain{name: e.chain}).remove(own, e.set.table)
+		}
+	}
+	gone, err := c.dropShared(own, ch.del, ch.add)
+	if err != nil {
+		return err
+	}
+	if ch.always || ch.forwards() {
+		if ch.elsewhere, err = c.admit(others, come, gone, ch.strict()); err != nil {
 			return err
+		}
+	}
+	err = c.runBoth(own, others, ch)
+	if errors.Is(err, unix.ENOBUFS) { // answers were lost; what they would have said can be seen
+		return c.committed(ch)
+	}
+	if errors.Is(err, unix.EPROTO) {
+		return errcode.Errorf(errcode.Kernel, "packet filter: this kernel has no connection tracking for bridges (module nf_conntrack_bridge): %w", err)
+	}
+	return kernelError(err, "change it")
+}
+
+// begin makes what elements lead to, and returns the rules that did not stand.
+func (c *conn) begin(b *batch, ch *change) (come []*sharedRule, err error) {
+	for _, w := range ch.chains {
+		w.add(b, w.in)
+		w.flush(b, w.in)
+		if err := w.addRules(b, w.in); err != nil {
+			return nil, err
 		}
 	}
 	for _, r := range ch.rules {
 		if stands, err := c.stands(r); err != nil {
-			return err
+			return nil, err
 		} else if stands {
 			continue
 		}
 		if err := r.add(b); err != nil {
-			return err
+			return nil, err
 		}
+		come = append(come, r)
 	}
-	b.elements(unix.NFT_MSG_DELSETELEM, 0, ch.del)
-	b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, ch.add)
-	for _, e := range ch.del {
-		if e.chain != "" { // of conditions, which nobody else has
-			(&chain{name: e.chain}).remove(b, e.set.table)
-		}
-	}
-	if err := c.dropSubnets(b, ch.del, ch.add); err != nil {
+	return come, nil
+}
+
+// strict tells whether the change must be made in other programs' tables too. They may be such that they cannot be changed: that must not
+// keep anything from being deleted or restored.
+func (ch *change) strict() bool { return len(ch.add) > 0 && !ch.always }
+
+// runBoth carries out what is to be done in our tables and in those of others, or if it need not be strict, what is to be done in ours.
+func (c *conn) runBoth(own, others *batch, ch *change) error {
+	err := c.run(&batch{append(slices.Clone(own.messages), others.messages...)})
+	if err == nil || ch.strict() || len(others.messages) == 0 || errors.Is(err, unix.ENOBUFS) {
 		return err
 	}
-	err := c.run(b)
-	if errors.Is(err, unix.ENOBUFS) { // answers were lost; what they would have said can be seen
-		return c.committed(ch)
+	if alone := c.run(own); alone != nil {
+		return alone
 	}
-	return kernelError(err, "change it")
+	ch.elsewhere = nil
+	ch.refused = errcode.Errorf(errcode.Kernel, "packet filter: change the rules for pods in other programs' tables: %w", err)
+	if ch.always { // who restores tells of it
+		return nil
+	}
+	return ch.refused
 }
 
 // elements puts the elements into messages, set by set.

@@ -17,11 +17,24 @@ const (
 	Masquerade Feature = 1
 	PortMap    Feature = 2
 	SpoofCheck Feature = 3
+	Forward    Feature = 4
+	Isolation  Feature = 5
 )
 
 // String is the feature as error messages name it.
 func (f Feature) String() string {
-	return map[Feature]string{Masquerade: "masquerade", PortMap: "port mappings", SpoofCheck: "MAC spoof check"}[f]
+	switch f {
+	case Masquerade:
+		return "masquerade"
+	case PortMap:
+		return "port mappings"
+	case SpoofCheck:
+		return "MAC spoof check"
+	case Forward:
+		return "admission"
+	default:
+		return "isolation"
+	}
 }
 
 // Features are the features that the entries belong to, each once.
@@ -39,11 +52,14 @@ next:
 	return out
 }
 
-// Entry is one thing that an attachment wants from the packet filter: MasqueradeEntry, PortEntry, SourceNATEntry, SpoofCheckEntry.
+// Entry is one thing that an attachment wants from the packet filter: MasqueradeEntry, PortEntry, SourceNATEntry, SpoofCheckEntry,
+// ForwardEntry, IngressEntry, IsolateEntry.
 type Entry interface {
 	feature() Feature
 	// want adds what the entry needs to the owner's elements.
 	want(w *wanted) error
+	// words are the entry as a record has it.
+	words() []string
 }
 
 // MasqueradeEntry gives the traffic of a pod to outside its own subnet the node's address.
@@ -77,10 +93,36 @@ type SpoofCheckEntry struct {
 	MAC  net.HardwareAddr
 }
 
+// ForwardEntry admits what the host forwards from a pod, the answers to it, and connections that came through a host port.
+type ForwardEntry struct {
+	Addr netip.Addr
+	// Link is the host's link that the pod is behind, or the beginning of its name and "*"; empty if it is not known. With Subnet it is what
+	// rules in the chains of other programs go by, where no sets of ours can be used.
+	Link   string
+	Subnet netip.Prefix
+	Admin  string // chain in which an administrator's own rules come first
+	Zone   string // of firewalld that the address is in, so that firewalld lets the pod's traffic pass; empty: none
+	Legacy bool   // legacy iptables has rules for it too, see Tables.Legacy
+}
+
+// IngressEntry keeps connections from other pods away from a pod, in as far as there is a ForwardEntry for those.
+type IngressEntry struct {
+	Addr netip.Addr
+	From string // the link from behind which connections pass all the same; empty: none
+}
+
+// IsolateEntry keeps connections that begin behind other ports of its bridge away from a bridge port.
+type IsolateEntry struct {
+	Port string // name of the bridge port
+}
+
 func (MasqueradeEntry) feature() Feature { return Masquerade }
 func (PortEntry) feature() Feature       { return PortMap }
 func (SourceNATEntry) feature() Feature  { return PortMap }
 func (SpoofCheckEntry) feature() Feature { return SpoofCheck }
+func (ForwardEntry) feature() Feature    { return Forward }
+func (IngressEntry) feature() Feature    { return Forward }
+func (IsolateEntry) feature() Feature    { return Isolation }
 
 // wanted is what an owner's entries come to.
 type wanted struct {
@@ -89,7 +131,8 @@ type wanted struct {
 	entries  []Entry
 	elements []wantedElement
 	chains   []wantedChain
-	rules    []*subnetRule
+	rules    []*sharedRule
+	used     []*sharedRule // rules, each as often as it was wanted
 }
 
 type wantedElement struct {
@@ -103,7 +146,8 @@ type wantedElement struct {
 func (s *set) exclusive() bool { return strings.HasPrefix(s.name, setPorts) }
 
 type wantedChain struct {
-	*table
+	in    *table
+	owner owner.Owner
 	chain
 }
 
@@ -123,14 +167,15 @@ func (w *wanted) element(f Feature, set string, e element) *wantedElement {
 	return &w.elements[len(w.elements)-1]
 }
 
-// rule is wanted once, however many pods of the subnet there are.
-func (w *wanted) rule(r *subnetRule) *subnetRule {
+// rule is wanted once, however many pods share it.
+func (w *wanted) rule(r *sharedRule) *sharedRule {
 	for _, have := range w.rules {
-		if have.chain == r.chain && have.subnet == r.subnet {
+		if have.chain == r.chain && have.comment == r.comment {
+			w.used = append(w.used, have)
 			return have
 		}
 	}
-	w.rules = append(w.rules, r)
+	w.rules, w.used = append(w.rules, r), append(w.used, r)
 	return r
 }
 
@@ -155,15 +200,25 @@ func (e PortEntry) want(w *wanted) error {
 	if len(e.Conditions) == 0 {
 		w.element(PortMap, plain.name, element{key: key, value: target}).rivals = append(rivals, &element{set: conditional, key: key})
 	} else {
-		ch, err := conditionalChain(w.owner, len(w.chains), e)
+		ch, err := conditionalChain(w.owner, w.conditional(), e)
 		if err != nil {
 			return err
 		}
-		w.chains = append(w.chains, wantedChain{w.inet, ch})
+		w.chains = append(w.chains, wantedChain{w.inet, w.owner, ch})
 		w.element(PortMap, conditional.name, element{key: key, chain: ch.name}).rivals = append(rivals, &element{set: plain, key: key})
 	}
 	e.wantMapped(w, pack(packPort(e.Port), packPort(e.HostPort), e.Addr.AsSlice(), packProtocol(e.Protocol)))
 	return nil
+}
+
+// conditional is how many of the owner's mappings with conditions there are so far.
+func (w *wanted) conditional() (n int) {
+	for _, ch := range w.chains {
+		if ch.owner == w.owner {
+			n++
+		}
+	}
+	return n
 }
 
 // wantMapped has the sources of the mapping's connections looked at, if there is a SourceNATEntry for its address.
@@ -200,6 +255,36 @@ func (SourceNATEntry) want(*wanted) error { return nil } // PortEntry.wantMapped
 func (e SpoofCheckEntry) want(w *wanted) error {
 	w.element(SpoofCheck, setMACs, element{key: pack(packName(e.Port), packMAC(e.MAC))})
 	w.element(SpoofCheck, setChecked, element{key: packName(e.Port)})
+	return nil
+}
+
+func (e ForwardEntry) want(w *wanted) error {
+	g := group{e.Subnet.Masked(), e.Link, e.Zone, e.Legacy}
+	for _, r := range w.admitting(g) {
+		w.rule(r)
+	}
+	members := w.inet.memberSet(g.setName())
+	w.element(Forward, members.name, element{key: e.Addr.AsSlice()}).set = members
+	if e.Admin != "" {
+		w.rule(w.administered(e.Admin))
+	}
+	return nil
+}
+
+func isForward(e Entry) bool { return e.feature() == Forward }
+
+func (e IngressEntry) want(w *wanted) error {
+	f := familyOf(e.Addr)
+	w.element(Forward, of(setGuarded, f), element{key: e.Addr.AsSlice()})
+	if e.From != "" {
+		w.element(Forward, of(setNear, f), element{key: pack(e.Addr.AsSlice(), packName(e.From))})
+	}
+	return nil
+}
+
+func (e IsolateEntry) want(w *wanted) error {
+	w.rule(w.isolating())
+	w.element(Isolation, setIsolated, element{key: packName(e.Port)})
 	return nil
 }
 

@@ -15,33 +15,32 @@ import (
 const tableName = "cnibox"
 
 // layoutVersion goes up with each change of the static chains, so that a newer executable replaces those of an older one.
-const layoutVersion = 1
+const layoutVersion = 2
 
 // marker is an empty chain that says by its name whose rules those of the table are.
 func marker() string { return "layout-" + strconv.Itoa(layoutVersion) }
 
-// table is one of our tables.
+// table is one of our tables, or another program's (foreign.go).
 type table struct {
 	family uint8 // NFPROTO_
+	name   string
 	sets   []*set
 	chains []chain
 }
 
 func (t *table) String() string {
-	if t.family == unix.NFPROTO_BRIDGE {
-		return "bridge " + tableName
-	}
-	return "inet " + tableName
+	family := map[uint8]string{unix.NFPROTO_INET: "inet", unix.NFPROTO_BRIDGE: "bridge", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6"}[t.family]
+	return family + " " + t.name
 }
 
-// set is the set of a name: one of the layout, or one of a subnet; nil if there is none.
+// set is the set of a name: one of the layout, or one that comes and goes with rules; nil if there is none.
 func (t *table) set(name string) *set {
 	for _, s := range t.sets {
 		if s.name == name {
 			return s
 		}
 	}
-	return t.subnetSet(name)
+	return t.memberSet(name)
 }
 
 // layout is all tables.
@@ -51,7 +50,7 @@ func newLayout() *layout { return &layout{inetTable(), bridgeTable()} }
 
 // table that a feature's elements are in.
 func (l *layout) table(f Feature) *table {
-	if f == SpoofCheck {
+	if f == SpoofCheck || f == Isolation {
 		return l.bridge
 	}
 	return l.inet
@@ -67,7 +66,10 @@ const (
 	setMappedAll = "masq_all" // those of them that carry the host's address, whoever they are from
 	setMACs      = "macs"     // bridge port and MAC address that it may send with
 	setChecked   = "checked"
-	setJournal   = "journal" // link and feature -> what the attachment holds, see journal.go
+	setGuarded   = "guarded"  // pods that not every other pod may connect to
+	setNear      = "near"     // the same with the link from behind which they may be connected to
+	setIsolated  = "isolated" // bridge ports that no other may begin a connection to
+	setJournal   = "journal"  // link and feature -> what the attachment holds, see journal.go
 )
 
 func of(name string, f family) string { return name + "_" + f.name }
@@ -78,10 +80,16 @@ const (
 	chainMapped     = "mapped"
 	chainNeighbours = "neighbours" // a rule for each subnet that has mapped ports
 	chainLeaving    = "leaving"    // a rule for each subnet that is masqueraded
+	chainForward    = "forward"
+	chainAdmin      = "admin"     // a rule for each chain in which an administrator's rules come first
+	chainIngress    = "ingress"   // who may connect to a guarded pod
+	chainPods       = "pods"      // a rule for each group of pods: it is left out
+	chainFromPods   = "from_pods" // a rule for each group of pods: it is let through
+	chainToPods     = "to_pods"   // likewise
 )
 
 func inetTable() *table {
-	t := &table{family: unix.NFPROTO_INET}
+	t := &table{family: unix.NFPROTO_INET, name: tableName}
 	add := func(s *set) { s.table, t.sets = t, append(t.sets, s) }
 	for _, f := range families() {
 		target := []field{f.addr, port}
@@ -91,6 +99,8 @@ func inetTable() *table {
 		add(&set{name: of(setPortsAtIf, f), key: []field{f.addr, protocol, port}, verdicts: true})
 		add(&set{name: of(setMapped, f), key: []field{port, port, f.addr, protocol}})
 		add(&set{name: of(setMappedAll, f), key: []field{port, port, f.addr, protocol}})
+		add(&set{name: of(setGuarded, f), key: []field{f.addr}})
+		add(&set{name: of(setNear, f), key: []field{f.addr, ifname}})
 	}
 	add(&set{name: setJournal, key: []field{ifname, mark}})
 	t.chains = inetChains()
@@ -109,7 +119,7 @@ func inetChains() []chain {
 		foreign := join(v4.is(), fromLink(expr.CmpOpNeq, "lo"), v4.within(expr.CmpOpEq, offset, v4.loopback), counter(), drop())
 		outsiders = append(outsiders, commented{"loopback is not on the wire", foreign})
 	}
-	return []chain{
+	return append(forwardChains(), []chain{
 		{name: "loopback", hook: &hook{"filter", unix.NF_INET_PRE_ROUTING, priorityRaw}, rules: outsiders},
 		{
 			name: "prerouting", hook: &hook{"nat", unix.NF_INET_PRE_ROUTING, priorityDestNAT},
@@ -130,7 +140,7 @@ func inetChains() []chain {
 			rules: []commented{{"", join(v4.is(), v4.within(expr.CmpOpEq, v4.source, v4.loopback), masquerade())}},
 		},
 		{name: chainLeaving, jumps: 1, grows: true},
-	}
+	}...)
 }
 
 // portRules look for the mapping of a port. That of one address of the host comes before that of all addresses, and that with
@@ -166,10 +176,11 @@ func mappedRules(f family) (rules []commented) {
 }
 
 func bridgeTable() *table {
-	t := &table{family: unix.NFPROTO_BRIDGE}
+	t := &table{family: unix.NFPROTO_BRIDGE, name: tableName}
 	t.sets = []*set{
 		{table: t, name: setMACs, key: []field{ifname, ether}},
 		{table: t, name: setChecked, key: []field{ifname}},
+		{table: t, name: setIsolated, key: []field{ifname}},
 		{table: t, name: setJournal, key: []field{ifname, mark}},
 	}
 	link := meta(expr.MetaKeyIIFNAME, uint32(ifname.size()))
@@ -178,15 +189,17 @@ func bridgeTable() *table {
 		name:  "prerouting",
 		hook:  &hook{"filter", unix.NF_INET_PRE_ROUTING, priorityRaw},
 		rules: []commented{{"macspoofchk", spoofed}},
+	}, {
+		name: chainForward, hook: &hook{"filter", unix.NF_INET_FORWARD, priorityFilter}, grows: true,
 	}}
 	return t
 }
 
 // ensure makes the table's static part, unless it stands.
-func (c *conn) ensure(t *table) error {
+func (c *conn) ensure(t *table) (made bool, err error) {
 	whole, err := c.whole(t)
 	if whole || err != nil {
-		return err
+		return false, err
 	}
 	b := &batch{}
 	var a rawnl.Attrs
@@ -199,13 +212,30 @@ func (c *conn) ensure(t *table) error {
 		t.chains[i].add(b, t)
 	}
 	for i := range t.chains {
-		t.chains[i].flush(b, t)
-		if err := t.chains[i].addRules(b, t); err != nil {
-			return err
+		if err := c.anew(b, t, &t.chains[i]); err != nil {
+			return false, err
 		}
 	}
 	(&chain{name: marker()}).add(b, t)
-	return kernelError(c.run(b), "make the table %s", t)
+	return true, kernelError(c.run(b), "make the table %s", t)
+}
+
+// anew gives a static chain its rules. Those that are there for pods, which a comment tells, stay.
+func (c *conn) anew(b *batch, t *table, ch *chain) error {
+	if !ch.grows {
+		ch.flush(b, t)
+		return ch.addRules(b, t)
+	}
+	have, err := c.rules(t, ch.name)
+	if err != nil {
+		return err
+	}
+	for _, r := range have {
+		if r.comment == "" {
+			ch.removeRule(b, t, r)
+		}
+	}
+	return ch.insertRules(b, t)
 }
 
 // whole tells whether the static chains stand with all their rules, as far as their numbers tell.

@@ -7,7 +7,9 @@ package nft
 
 import (
 	"errors"
+	"path/filepath"
 	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -20,15 +22,21 @@ import (
 type Tables struct {
 	open func() (*rawnl.Socket, error)
 	lock func() (unlock func(), err error)
+	root string // below which records are kept; empty: none are
 	*layout
-	conn *conn
+	conn    *conn
+	records records
 }
 
 // Open is the tables of the namespace in which open opens its NETLINK_NETFILTER socket; that is done on first use. lock excludes all other
-// writers of the namespace's tables; each operation takes it.
-func Open(open func() (*rawnl.Socket, error), lock func() (unlock func(), err error)) *Tables {
-	return &Tables{open: open, lock: lock}
+// writers of the namespace's tables; each operation takes it. Below the folder root records of what attachments have are kept, from which
+// Restore makes it anew; if root is empty, none are.
+func Open(open func() (*rawnl.Socket, error), lock func() (unlock func(), err error), root string) *Tables {
+	return &Tables{open: open, lock: lock, root: root}
 }
+
+// keepsRecords tells whether there may be any.
+func (t *Tables) keepsRecords() bool { return t.root != "" && unix.Access(t.root, unix.F_OK) == nil }
 
 // Close gives the socket back.
 func (t *Tables) Close() {
@@ -56,6 +64,9 @@ func (t *Tables) locked(do func(c *conn) error) error {
 			if t.conn, err = dial(t.open); err != nil {
 				return err
 			}
+			if t.root != "" {
+				t.records = records(filepath.Join(t.root, strconv.FormatUint(t.conn.Namespace(), 10)))
+			}
 		}
 		if err = do(t.conn); err == nil {
 			return nil
@@ -81,20 +92,46 @@ func (t *Tables) Add(o owner.Owner, entries []Entry) error {
 		}
 		ch := &change{chains: w.chains, rules: w.rules}
 		for _, f := range Features(entries) {
+			if err := t.ensure(c, t.table(f)); err != nil {
+				return err
+			}
 			if err := c.addFeature(w, f, ch); err != nil {
 				return err
 			}
 		}
-		return c.commit(ch)
+		if err := c.commit(ch); err != nil {
+			return err
+		}
+		for _, f := range Features(entries) {
+			if err := t.records.put(t.table(f), o, f, entries); err != nil {
+				return errors.Join(err, t.takeBack(c, o, entries))
+			}
+		}
+		return nil
 	})
+}
+
+// ensure has a table stand, and in it what attachments have if it did not.
+func (t *Tables) ensure(c *conn, table *table) error {
+	made, err := c.ensure(table)
+	if made && err == nil {
+		_, err = t.restore(c)
+	}
+	return err
+}
+
+// takeBack removes what has just been added.
+func (t *Tables) takeBack(c *conn, o owner.Owner, entries []Entry) error {
+	var holdings []holding
+	for _, f := range Features(entries) {
+		holdings = append(holdings, holding{t.table(f), f, o.LinkName()})
+	}
+	return t.remove(c, holdings...)
 }
 
 // addFeature adds what is wanted for one feature to the change.
 func (c *conn) addFeature(w *wanted, f Feature, ch *change) error {
 	table := w.table(f)
-	if err := c.ensure(table); err != nil {
-		return err
-	}
 	var added, ask []*element
 	for _, e := range w.elements {
 		if e.feature != f {
@@ -160,26 +197,29 @@ func (t *Tables) Verify(o owner.Owner, entries []Entry) error {
 		if err := c.verify(w.elements); err != nil {
 			return err
 		}
-		return c.verifyRules(w)
+		if err := c.verifyRules(w); err != nil || !slices.ContainsFunc(entries, isForward) {
+			return err
+		}
+		return c.verifyAdmission()
 	})
 }
 
 // verifyRules compares the rules that are the attachment's own, or of its subnets.
 func (c *conn) verifyRules(w *wanted) error {
 	for _, ch := range w.chains {
-		rules, err := c.rules(ch.table, ch.name)
+		rules, err := c.rules(ch.in, ch.name)
 		if err != nil {
 			return err
 		}
 		if len(rules) != len(ch.rules) {
-			return errcode.Errorf(errcode.Differs, "packet filter: chain %s in %s has %d rules, not %d", ch.name, ch.table, len(rules), len(ch.rules))
+			return errcode.Errorf(errcode.Differs, "packet filter: chain %s in %s has %d rules, not %d", ch.name, ch.in, len(rules), len(ch.rules))
 		}
 	}
 	for _, r := range w.rules {
 		if stands, err := c.stands(r); err != nil {
 			return err
 		} else if !stands {
-			return errcode.Errorf(errcode.Differs, "packet filter: chain %s in %s has no rule for %s", r.chain, r.table, r.subnet)
+			return errcode.Errorf(errcode.Differs, "packet filter: chain %s in %s has no rule for %s", r.chain, r.table, r.comment)
 		}
 	}
 	return nil
@@ -211,6 +251,9 @@ func (c *conn) verify(elements []wantedElement) error {
 func (t *Tables) Ports(o owner.Owner) (out []PortEntry, err error) {
 	err = t.locked(func(c *conn) error {
 		out = nil
+		if err := t.heal(c, t.inet); err != nil {
+			return err
+		}
 		records, err := c.journal(holding{t.inet, PortMap, o.LinkName()})
 		if err != nil {
 			return err
@@ -244,11 +287,24 @@ func (t *Tables) Delete(o owner.Owner, features ...Feature) error {
 		for i, f := range features {
 			holdings[i] = holding{t.table(f), f, o.LinkName()}
 		}
-		return c.remove(holdings...)
+		return t.remove(c, holdings...)
 	}))
 }
 
-// remove removes, in one batch, what the holdings are.
+// remove removes, in one batch, what the holdings are, and before that their records. If others' are gone they are made anew.
+func (t *Tables) remove(c *conn, holdings ...holding) error {
+	var errs []error
+	tables := []*table{t.inet}
+	for _, h := range holdings {
+		errs = append(errs, t.records.remove(h.table, h.link, h.feature))
+		if h.table != t.inet {
+			tables = []*table{t.inet, t.bridge}
+		}
+	}
+	return errors.Join(append(errs, t.heal(c, tables...), c.remove(holdings...))...)
+}
+
+// remove removes what the holdings are.
 func (c *conn) remove(holdings ...holding) error {
 	records, err := c.journal(holdings...)
 	if err != nil {
@@ -271,6 +327,9 @@ func (t *Tables) GC(network string, f Feature, valid func(linkName string) bool)
 	const inBatch = 100 // attachments
 	return unlessMissing(t.locked(func(c *conn) error {
 		table := t.table(f)
+		if err := t.heal(c, table); err != nil {
+			return err
+		}
 		all, err := c.all(table.set(setJournal))
 		if err != nil {
 			return err
@@ -285,7 +344,7 @@ func (t *Tables) GC(network string, f Feature, valid func(linkName string) bool)
 		}
 		var errs []error
 		for some := range slices.Chunk(stale, inBatch) {
-			errs = append(errs, c.remove(some...))
+			errs = append(errs, t.remove(c, some...))
 		}
 		return errors.Join(errs...)
 	}))

@@ -40,10 +40,16 @@ func everything(o owner.Owner) []nft.Entry {
 		nft.SourceNATEntry{Addr: addr(a6), All: true},
 		tcp(8080, a4, 80), at4, at6, sctp, conditional,
 		nft.SpoofCheckEntry{Port: o.LinkName(), MAC: net.HardwareAddr{2, 0, 0, 0, 0, 9}},
+		nft.ForwardEntry{Addr: addr(a4), Subnet: prefix(s4), Link: "cni0", Admin: "CNI-ADMIN"},
+		nft.ForwardEntry{Addr: addr(a6), Subnet: prefix(s6), Link: "veth*", Admin: "CNI-ADMIN"},
+		nft.IngressEntry{Addr: addr(a4), From: "cni0"},
+		nft.IngressEntry{Addr: addr(a6)},
 	}
 }
 
-func features() []nft.Feature { return []nft.Feature{nft.Masquerade, nft.PortMap, nft.SpoofCheck} }
+func features() []nft.Feature {
+	return []nft.Feature{nft.Masquerade, nft.PortMap, nft.SpoofCheck, nft.Forward, nft.Isolation}
+}
 
 // What stands in the kernel reads well, can be saved and read again by nft(8), and works the same afterwards.
 func TestListing(t *testing.T) {
@@ -215,7 +221,7 @@ func TestDeleteWithNothingThere(t *testing.T) {
 // Each of an ADD's undo steps must be able to fail on its own.
 func TestNoSocket(t *testing.T) {
 	refused := func() (*rawnl.Socket, error) { return nil, unix.EBADF }
-	tables := nft.Open(refused, func() (func(), error) { return func() {}, nil })
+	tables := nft.Open(refused, func() (func(), error) { return func() {}, nil }, "")
 	for range 2 {
 		if err := tables.Delete(pod("one"), nft.Masquerade); !errors.Is(err, unix.EBADF) {
 			t.Errorf("got %v", err)
@@ -272,6 +278,7 @@ func TestPorts(t *testing.T) {
 // Many processes at once, each with a socket of its own, never see an error and leave nothing.
 func TestConcurrently(t *testing.T) {
 	h := newHost(t)
+	h.Run("iptables-nft", "-P", "FORWARD", "DROP") // each first and last pod changes its table too
 	h.add(pod("first"), masq("10.1.0.1", "10.1.0.0/16"))
 	h.delete(pod("first"), nft.Masquerade)
 	empty := h.list()
@@ -284,7 +291,10 @@ func TestConcurrently(t *testing.T) {
 			for r := range rounds {
 				o := pod(fmt.Sprintf("%d-%d", w, r))
 				a := fmt.Sprintf("10.1.%d.%d", w, r+1)
-				entries := []nft.Entry{masq(a, "10.1.0.0/16"), tcp(uint16(1000*(w+1)+r), a, 80), snat(a, "10.1.0.0/16")}
+				entries := []nft.Entry{
+					masq(a, "10.1.0.0/16"), tcp(uint16(1000*(w+1)+r), a, 80), snat(a, "10.1.0.0/16"),
+					nft.ForwardEntry{Addr: addr(a), Subnet: prefix(fmt.Sprintf("10.1.%d.0/24", w)), Link: "br0", Admin: "CNI-ADMIN"},
+				}
 				errs[w] = errors.Join(errs[w], tables.Add(o, entries), tables.Verify(o, entries))
 				for _, f := range features() {
 					errs[w] = errors.Join(errs[w], tables.Delete(o, f))

@@ -184,13 +184,28 @@ func toThisHost() rule {
 // redirected matches connections whose destination has been translated.
 func redirected() rule {
 	const dstNAT = 1 << 5 // IPS_DST_NAT, linux/netfilter/nf_conntrack_common.h
-	bit := binary.NativeEndian.AppendUint32(nil, dstNAT)
+	return connection(expr.CtKeySTATUS, dstNAT)
+}
+
+// connection matches connections of which the conntrack field has one of the bits.
+func connection(key expr.CtKey, bits uint32) rule {
+	mask := binary.NativeEndian.AppendUint32(nil, bits)
 	return rule{
-		&expr.Ct{Key: expr.CtKeySTATUS, Register: firstReg},
-		&expr.Bitwise{SourceRegister: firstReg, DestRegister: firstReg, Len: 4, Mask: bit, Xor: make([]byte, 4)},
+		&expr.Ct{Key: key, Register: firstReg},
+		&expr.Bitwise{SourceRegister: firstReg, DestRegister: firstReg, Len: 4, Mask: mask, Xor: make([]byte, 4)},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: firstReg, Data: make([]byte, 4)},
 	}
 }
+
+// Bits of a connection's state (linux/netfilter/nf_tables.h and nf_conntrack_common.h: NF_CT_STATE_BIT).
+const (
+	stateEstablished = 1 << 1
+	stateRelated     = 1 << 2
+	stateUntracked   = 1 << 6
+)
+
+// known matches packets of connections that are not new.
+func known() rule { return connection(expr.CtKeySTATE, stateEstablished|stateRelated) }
 
 func verdict(kind expr.VerdictKind, chain string) rule {
 	return rule{&expr.Verdict{Kind: kind, Chain: chain}}
@@ -198,6 +213,7 @@ func verdict(kind expr.VerdictKind, chain string) rule {
 
 func jump(chain string) rule { return verdict(expr.VerdictJump, chain) }
 func leave() rule            { return verdict(expr.VerdictReturn, "") }
+func accept() rule           { return verdict(expr.VerdictAccept, "") }
 func drop() rule             { return verdict(expr.VerdictDrop, "") }
 func masquerade() rule       { return rule{&expr.Masq{}} }
 func counter() rule          { return rule{&expr.Counter{}} }

@@ -2,20 +2,23 @@ package nstest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 )
 
-// Leaks lists what attachments have left in the namespace, an object a line: links, rules, and elements of nftables sets and maps. The
+// Leaks lists what attachments have left in the namespace, an object a line: links, rules, elements of nftables sets and maps, and records. The
 // loopback interface, the links to keep, and static tables and chains are no leaks.
 func (n *NS) Leaks(keep ...string) ([]string, error) {
 	var leaks []string
 	err := n.Do(func() error {
-		for _, find := range []func() ([]string, error){func() ([]string, error) { return links(keep) }, rules, elements} {
+		for _, find := range []func() ([]string, error){func() ([]string, error) { return links(keep) }, rules, elements, records} {
 			found, err := find()
 			if err != nil {
 				return err
@@ -25,6 +28,20 @@ func (n *NS) Leaks(keep ...string) ([]string, error) {
 		return nil
 	})
 	return leaks, err
+}
+
+// records are the files that the host's plugins keep for attachments.
+func records() (out []string, err error) {
+	err = filepath.WalkDir("/run/cnibox", func(path string, f fs.DirEntry, err error) error {
+		if err == nil && !f.IsDir() {
+			out = append(out, "record "+path)
+		}
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return out, err
 }
 
 // links are the links of the calling thread's namespace.

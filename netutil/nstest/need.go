@@ -43,6 +43,10 @@ var tried = struct {
 // it is there. A new namespace has "p0" and "p1", a veth pair that is up.
 func Features() map[string][]string {
 	return map[string][]string{
+		"conntrack_bridge": {
+			"nft add table bridge x0", "nft add chain bridge x0 c '{ type filter hook forward priority 0; }'",
+			"nft add rule bridge x0 c ct state new accept",
+		},
 		"dummy":          {"ip link add x0 type dummy"},
 		"fq_codel":       {"tc qdisc add dev p0 root fq_codel"},
 		"ifb":            {"ip link add x0 type ifb"},

@@ -17,9 +17,11 @@ type NS struct {
 	t    testing.TB
 	Path string
 
-	// VarLib is a folder that stands at /var/lib for what Do runs, in a mount namespace of its own, so that plugins which keep their state
-	// there leave the machine's alone. Empty: the machine's.
+	// VarLib is a folder that stands at /var/lib for what Do runs, so that plugins which keep their state there leave the machine's alone.
+	// Empty: the machine's.
 	VarLib string
+	// RunDir stands at /run in the same way. It is always a folder of the namespace's own.
+	RunDir string
 }
 
 // New makes an empty namespace, loopback up. The test is skipped where it may not make one.
@@ -28,7 +30,7 @@ func New(t testing.TB, name string) *NS {
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces need root")
 	}
-	n := &NS{t: t, Path: filepath.Join(t.TempDir(), name)}
+	n := &NS{t: t, Path: filepath.Join(t.TempDir(), name), RunDir: t.TempDir()}
 	if err := Create(n.Path); err != nil {
 		t.Fatalf("make namespace %s: %v", name, err)
 	}
@@ -44,27 +46,31 @@ func (n *NS) Remove() {
 	}
 }
 
-// Do runs fn on a thread inside the namespace; programs that fn starts run there too.
+// Do runs fn on a thread inside the namespace, with mounts of its own; programs that fn starts run there too.
 func (n *NS) Do(fn func() error) error {
 	return Enter(n.Path, func() error {
-		if n.VarLib != "" {
-			if err := bindVarLib(n.VarLib); err != nil {
-				return err
-			}
+		if err := n.bindFolders(); err != nil {
+			return err
 		}
 		return fn()
 	})
 }
 
-// bindVarLib gives the thread a mount namespace of its own, in which the folder stands at /var/lib.
-func bindVarLib(dir string) error {
+// bindFolders gives the thread a mount namespace of its own, with the namespace's folders.
+func (n *NS) bindFolders() error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return err
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
-	return unix.Mount(dir, "/var/lib", "", unix.MS_BIND, "")
+	if err := unix.Mount(n.RunDir, "/run", "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	if n.VarLib == "" {
+		return nil
+	}
+	return unix.Mount(n.VarLib, "/var/lib", "", unix.MS_BIND, "")
 }
 
 // Try runs a program inside the namespace and returns what it printed.

@@ -75,6 +75,16 @@ func (s *Socket) growBuffer(force, polite int) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, polite, socketBuffer))
 }
 
+// Namespace is a number that tells the socket's network namespace from all others until the machine is started anew; 0 on kernels before
+// 5.14, which have none.
+func (s *Socket) Namespace() uint64 {
+	number, err := unix.GetsockoptUint64(s.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err != nil {
+		return 0
+	}
+	return number
+}
+
 // Close gives the socket back. It may be called on nil.
 func (s *Socket) Close() {
 	if s != nil && s.fd >= 0 {

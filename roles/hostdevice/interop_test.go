@@ -24,10 +24,11 @@ func TestWithReference(t *testing.T) {
 	n.Host.Run("ip", "link", "set", "ens1", "alias", "") // the reference plugin loses it
 	call := func(verb string) {
 		t.Helper()
+		pod := n.Pod("a") // Do sees what was mounted before
 		err := n.Host.Do(func() error {
 			cmd := exec.Command(reference)
 			cmd.Env = []string{
-				"CNI_COMMAND=" + verb, "CNI_CONTAINERID=a", "CNI_NETNS=" + n.Pod("a").Path, "CNI_IFNAME=eth0", "CNI_PATH=/nonexistent",
+				"CNI_COMMAND=" + verb, "CNI_CONTAINERID=a", "CNI_NETNS=" + pod.Path, "CNI_IFNAME=eth0", "CNI_PATH=/nonexistent",
 			}
 			cmd.Stdin = strings.NewReader(conf)
 			out, err := cmd.CombinedOutput()

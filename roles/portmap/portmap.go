@@ -72,7 +72,7 @@ func conditional(r *roles.Request) []nft.PortEntry {
 }
 
 func (role) GC(_ context.Context, r *roles.Request, valid []roles.Attachment) error {
-	return netutil.NFT(r.Host).GC(r.Owner.Network, nft.PortMap, roles.LinkNames(r.Owner.Network, valid))
+	return roles.CollectFilter(r, valid, nft.PortMap)
 }
 
 func (role) Status(_ context.Context, r *roles.Request) error {
@@ -101,22 +101,17 @@ func (c *conf) planFor(r *roles.Request) (*netutil.Plan, error) {
 		return nil, err
 	}
 	if bridged {
-		if s.port, err = netutil.PortAmong(r.Host, hostSide(r.Prev)); err != nil {
+		if s.port, err = portOf(r); err != nil {
 			return nil, err
 		}
 	}
 	return c.plan(r.Owner, t, s), nil
 }
 
-// hostSide are the names of the interfaces that the plugins before this one made or used in the host.
-func hostSide(prev *types100.Result) []string {
-	var names []string
-	for _, i := range prev.Interfaces {
-		if i != nil && i.Sandbox == "" {
-			names = append(names, i.Name)
-		}
-	}
-	return names
+// portOf is the container's port on a bridge; empty if it has none.
+func portOf(r *roles.Request) (string, error) {
+	there, err := netutil.Among(r.Host, roles.HostSide(r.Prev))
+	return there.Port, err
 }
 
 func portEntries(p *netutil.Plan) []nft.PortEntry {

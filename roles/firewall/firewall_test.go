@@ -1,0 +1,165 @@
+package firewall_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/roles/roletest"
+)
+
+// CHECK notices whatever is gone.
+func TestCheckFindsWhatDiffers(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		spoil []string
+		words string
+	}{
+		"element":            {[]string{"nft", "delete element inet cnibox pods_ipv4-10.9.1.0/24-br1 { 10.9.1.2 }"}, "10.9.1.2"},
+		"policy":             {[]string{"nft", "delete element inet cnibox guarded_ipv6 { fd00:9:1::2 }"}, "fd00:9:1::2"},
+		"group's rule":       {[]string{"nft", "flush chain inet cnibox from_pods"}, "from_pods"},
+		"static rule":        {[]string{"nft", "flush chain inet cnibox forward"}, "chains of table"},
+		"admin chain's rule": {[]string{"nft", "flush chain inet cnibox admin"}, "admin"},
+		"iptables' rule":     {[]string{"iptables-nft", "-F", "FORWARD"}, "drops what is forwarded"},
+		"rules behind it":    {[]string{"ip6tables-nft", "-F", "CNIBOX-FORWARD"}, "drops what is forwarded"},
+		"table of iptables":  {[]string{"sh", "-c", "nft delete table ip filter; iptables-nft -P FORWARD DROP"}, "drops what is forwarded"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t, "bridge")
+			n.iptables(iptablesDrop)
+			a := n.pod("a", 1).admit(sameBridge)
+			n.Host.Run(c.spoil[0], c.spoil[1:]...)
+			a.wantDiffers(sameBridge, c.words)
+			n.pod("b", 2).admit(sameBridge) // mends what is shared
+			a.dismiss()
+		})
+	}
+}
+
+// The next pod brings back what another program has thrown out of its tables.
+func TestNextPodBringsRulesBack(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "bridge")
+	a := n.pod("a", 1).admit("")
+	n.iptables(iptablesDrop) // it came later
+	a.getsOut(false)
+	a.wantDiffers("", "drops what is forwarded")
+	n.pod("b", 2).admit("")
+	a.admitted("")
+	a.getsOut(true)
+}
+
+// An administrator's rules come before ours, in our table and in that of iptables, and stay when the pods are gone.
+func TestAdminChain(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "bridge")
+	n.iptables(iptablesDrop)
+	a := n.pod("a", 1).admit("")
+	n.Host.Run("nft", "add rule inet cnibox CNI-ADMIN ip saddr 10.9.1.2 tcp dport 80 drop")
+	n.WantSeen(a.NS, "tcp", "192.0.2.100:80", "")
+	n.WantSeen(a.NS, "udp", "192.0.2.100:80", "10.9.1.2")
+	n.Host.Run("nft", "flush chain inet cnibox CNI-ADMIN")
+	n.Host.Run("iptables-nft", "-A", "CNI-ADMIN", "-d", "10.9.1.0/24", "-p", "tcp", "--dport", "80", "-j", "ACCEPT")
+	n.WantSeen(n.outside, "tcp", "10.9.1.2:80", "192.0.2.100") // which FORWARD would drop
+	n.WantSeen(n.outside, "udp", "10.9.1.2:80", "")
+	a.admitted("")
+
+	const other = `"iptablesAdminChainName": "my-rules"`
+	b := n.pod("b", 1).admit(other)
+	n.Host.Run("iptables-nft", "-A", "my-rules", "-s", b.v4, "-j", "DROP")
+	n.WantSeen(b.NS, "tcp", "192.0.2.100:80", "")
+
+	a.dismiss()
+	b.dismiss()
+	saved := n.saved()
+	for _, want := range []string{"-A CNI-ADMIN -d 10.9.1.0/24", "-A my-rules"} {
+		if !strings.Contains(saved, want) {
+			t.Errorf("an administrator's rule is gone; saved is\n%s", saved)
+		}
+	}
+	for _, gone := range []string{"CNIBOX-FORWARD", "-j CNI-ADMIN"} {
+		if strings.Contains(saved, gone) {
+			t.Errorf("%s is left:\n%s", gone, saved)
+		}
+	}
+	if rules := n.Host.Run("nft", "list", "table", "inet", "cnibox"); strings.Contains(rules, "CNI-ADMIN") || strings.Contains(rules, "my-rules") {
+		t.Errorf("an empty chain is left:\n%s", rules)
+	}
+}
+
+// The reference deletes nothing without prevResult, and has no GC.
+func TestReferenceFaultRulesLeftWithoutPrevResult(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "bridge")
+	n.iptables(iptablesDrop)
+	before := n.saved()
+	n.pod("a", 1).admit(sameBridge).dismiss()
+	gone := n.pod("gone", 1).admit("")
+	gone.Remove()
+	gone.dismiss()
+	n.pod("b", 1).admit(sameBridge)
+	n.Must(roletest.Call{Verb: "GC", Role: "firewall", Conf: `{"cniVersion": "1.1.0", "name": "net1", "type": "firewall", "cni.dev/valid-attachments": []}`})
+	if after := n.saved(); after != before {
+		t.Errorf("left:\n%s", after)
+	}
+	if rules := n.Host.Run("nft", "list", "ruleset"); strings.Contains(rules, "elements") {
+		t.Errorf("left:\n%s", rules)
+	}
+}
+
+// GC keeps the valid ones.
+func TestGCKeepsTheValid(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "bridge")
+	n.iptables(iptablesDrop)
+	a, b := n.pod("a", 1).admit(""), n.pod("b", 1).admit("")
+	n.Must(roletest.Call{Verb: "GC", Role: "firewall", Conf: `{"cniVersion": "1.1.0", "name": "net1", "type": "firewall",
+		"cni.dev/valid-attachments": [{"containerID": "a", "ifname": "eth0"}]}`})
+	a.admitted("")
+	b.wantDiffers("", "10.9.1.3")
+}
+
+// What cannot be is refused by the name of its key, and nothing is changed.
+func TestBadInput(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "bridge")
+	a := n.pod("a", 1)
+	before := n.Host.Run("nft", "list", "ruleset")
+	for keys, want := range map[string]string{
+		`"backend": "ipfw"`:                                 "backend: ",
+		`"backend": 1`:                                      "backend: ",
+		`"ingressPolicy": "closed"`:                         "ingressPolicy: ",
+		`"ingressPolicy": true`:                             "ingressPolicy: ",
+		`"firewalldZone": "my zone"`:                        "firewalldZone: ",
+		`"firewalldZone": []`:                               "firewalldZone: ",
+		`"iptablesAdminChainName": "FORWARD"`:               "iptablesAdminChainName: ",
+		`"iptablesAdminChainName": "from_pods"`:             "iptablesAdminChainName: ",
+		`"iptablesAdminChainName": "a b"`:                   "iptablesAdminChainName: ",
+		`"iptablesAdminChainName": "-j"`:                    "iptablesAdminChainName: ",
+		`"iptablesAdminChainName": {}`:                      "iptablesAdminChainName: ",
+		fmt.Sprintf(`"iptablesAdminChainName": "%029d"`, 1): "iptablesAdminChainName: ",
+		`"prevResult": null`:                                "prevResult: ",
+		`"prevResult": {"interfaces": [{"name": "net0", "sandbox": "/x"}], "ips": []}`: "prevResult: ",
+	} {
+		err := a.do("ADD", "firewall", keys)
+		if errcode.Of(err) != errcode.InvalidConfig || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: got %v (code %d), want code %d and %q", keys, err, errcode.Of(err), errcode.InvalidConfig, want)
+		}
+	}
+	if after := n.Host.Run("nft", "list", "ruleset"); after != before {
+		t.Errorf("changed:\n%s", after)
+	}
+}
+
+// A second ADD is refused, and harms nothing.
+func TestSecondAddIsRefused(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "bridge")
+	a := n.pod("a", 1).admit("")
+	if err := a.do("ADD", "firewall", ""); errcode.Of(err) != errcode.AlreadyExists {
+		t.Errorf("got %v", err)
+	}
+	a.admitted("")
+}

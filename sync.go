@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/cnibox/cnibox/netutil"
+	"github.com/cnibox/cnibox/roles/firewall"
+)
+
+func syncCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "sync",
+		Usage: "make anew what pods are missing in the packet filter",
+		Description: "Puts back what something else has thrown out: \"nft flush ruleset\", a firewall that was reloaded. The next call of a\n" +
+			"plugin does so too where all is gone; this is for a timer, or for after a reload. What stands is left alone.",
+		Action: func(c *cli.Context) error { return syncFilter(c.Context, c.App.Writer) },
+	}
+}
+
+// syncFilter restores the packet filter of the namespace that the program runs in, and says what it did.
+func syncFilter(ctx context.Context, out io.Writer) error {
+	host, err := netutil.Current()
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	restored, err := netutil.NFT(host).Restore()
+	errs := []error{err}
+	for _, r := range restored {
+		if r.Err != nil {
+			errs = append(errs, errors.New(r.String()))
+			continue
+		}
+		_, _ = fmt.Fprintf(out, "restored %s\n", r)
+	}
+	elsewhere, err := firewall.Sync(ctx, host)
+	errs = append(errs, err)
+	for _, e := range elsewhere {
+		_, _ = fmt.Fprintf(out, "restored %s\n", e)
+	}
+	if len(restored)+len(elsewhere) == 0 && errors.Join(errs...) == nil {
+		_, _ = fmt.Fprintln(out, "nothing of pods was missing in the packet filter")
+	}
+	return errors.Join(errs...)
+}
