@@ -32,6 +32,7 @@ func roleInfos() []roleInfo {
 		{Name: "macvlan", Kind: "main", Summary: "gives the pod an interface on one of the host's, with a MAC address of its own"},
 		{Name: "portmap", Kind: "meta", Summary: "leads ports of the host to pods"},
 		{Name: "ptp", Kind: "main", Summary: "joins a pod to the host by a routed veth pair"},
+		{Name: "sbr", Kind: "meta", Summary: "has a pod answer on the interface where it was asked"},
 		{Name: "static", Kind: "ipam", Summary: "gives the addresses that the configuration names"},
 		{Name: "tap", Kind: "main", Summary: "gives a pod a tap device, for a virtual machine to open"},
 		{Name: "tuning", Kind: "meta", Summary: "changes sysctls and attributes of a pod's interface"},

@@ -26,6 +26,7 @@ import (
 	"github.com/cnibox/cnibox/roles/macvlan"
 	"github.com/cnibox/cnibox/roles/portmap"
 	"github.com/cnibox/cnibox/roles/ptp"
+	"github.com/cnibox/cnibox/roles/sbr"
 	"github.com/cnibox/cnibox/roles/tap"
 	"github.com/cnibox/cnibox/roles/tuning"
 	"github.com/cnibox/cnibox/roles/vlan"
@@ -48,6 +49,7 @@ func roleTable() roles.Table {
 		"macvlan":     macvlan.New(),
 		"portmap":     portmap.New(),
 		"ptp":         ptp.New(),
+		"sbr":         sbr.New(),
 		"static":      static.New(),
 		"tap":         tap.New(),
 		"tuning":      tuning.New(),

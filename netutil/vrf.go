@@ -137,7 +137,7 @@ func makeVRF(n *Namespace, v VRF, all []vrf, undo *Undo) (*vrf, error) {
 	}
 	if v.Table == 0 {
 		var err error
-		if v.Table, err = freeTable(n, all); err != nil {
+		if v.Table, err = freeTable(n, all, 1); err != nil {
 			return nil, err
 		}
 	}
@@ -174,8 +174,8 @@ func KnowsVRF(n *Namespace) error {
 // both are the address families.
 func both() []netip.Addr { return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} }
 
-// freeTable is the lowest number of a routing table that no VRF, route or rule has. The kernel's own are in use by its rules.
-func freeTable(n *Namespace, all []vrf) (uint32, error) {
+// freeTable is the lowest number from the first on of a routing table that no VRF, route or rule has. The kernel's own are in use by its rules.
+func freeTable(n *Namespace, all []vrf, first uint32) (uint32, error) {
 	used := map[uint32]bool{unix.RT_TABLE_COMPAT: true, unix.RT_TABLE_DEFAULT: true, unix.RT_TABLE_MAIN: true, unix.RT_TABLE_LOCAL: true}
 	for _, v := range all {
 		used[v.table] = true
@@ -195,10 +195,10 @@ func freeTable(n *Namespace, all []vrf) (uint32, error) {
 			return 0, err
 		}
 		for _, b := range rules {
-			used[rtnl.ParseRule(b)] = true
+			used[rtnl.ParseRule(b).Table] = true
 		}
 	}
-	table := uint32(1)
+	table := first
 	for used[table] {
 		table++
 	}

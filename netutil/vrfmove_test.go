@@ -104,7 +104,7 @@ func TestFreeTable(t *testing.T) {
 		vrfs []vrf
 		want uint32
 	}{{nil, 3}, {[]vrf{{table: 3}, {table: 6}}, 7}} {
-		if got, err := freeTable(n, c.vrfs); got != c.want || err != nil {
+		if got, err := freeTable(n, c.vrfs, 1); got != c.want || err != nil {
 			t.Errorf("beside %v: table %d (%v), want %d", c.vrfs, got, err, c.want)
 		}
 	}

@@ -128,7 +128,9 @@ func NewRoute(r Route, exclusive bool) rawnl.Message {
 	if r.Source.IsValid() {
 		a.Bytes(unix.RTA_PREFSRC, r.Source.AsSlice())
 	}
-	a.Uint32(unix.RTA_OIF, uint32(r.Link))
+	if r.Link != 0 {
+		a.Uint32(unix.RTA_OIF, uint32(r.Link))
+	}
 	if r.Priority != 0 {
 		a.Uint32(unix.RTA_PRIORITY, uint32(r.Priority))
 	}

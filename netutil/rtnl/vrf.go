@@ -14,7 +14,6 @@ import (
 
 const (
 	vrfTable     = 1  // IFLA_VRF_TABLE
-	ruleTable    = 15 // FRA_TABLE
 	routeNexthop = 30 // RTA_NH_ID
 )
 
@@ -38,24 +37,6 @@ func SetMaster(index, master int) rawnl.Message {
 	return rawnl.Message{Type: unix.RTM_NEWLINK, Body: body(index, 0, 0, a)}
 }
 
-// GetRules asks for the routing rules of the family of like.
-func GetRules(like netip.Addr) rawnl.Message {
-	b := make([]byte, headerOfRoute) // struct fib_rule_hdr is as long, and has the family in the same place
-	b[0] = family(like)
-	return rawnl.Message{Type: unix.RTM_GETRULE, Flags: unix.NLM_F_DUMP, Body: b}
-}
-
-// ParseRule reads the table from an answer to GetRules; 0 if the rule has none.
-func ParseRule(b []byte) uint32 {
-	if len(b) < headerOfRoute {
-		return 0
-	}
-	if table := number(rawnl.Find(b[headerOfRoute:], ruleTable)); table != 0 {
-		return table
-	}
-	return uint32(b[4])
-}
-
 // IsKernelsRoute tells of an answer to GetRoutes that nobody but the kernel, or a router, has made the route: then it is made again when its
 // cause comes back.
 func IsKernelsRoute(b []byte) bool {
@@ -67,14 +48,49 @@ func IsKernelsRoute(b []byte) bool {
 }
 
 // CopyRoute adds the route of an answer to GetRoutes to a table, with all its properties.
-func CopyRoute(b []byte, table uint32) rawnl.Message {
+func CopyRoute(b []byte, table uint32) rawnl.Message { return copyRoute(b, table, netip.Addr{}) }
+
+// CopyRouteFrom is CopyRoute with another preferred source.
+func CopyRouteFrom(b []byte, table uint32, source netip.Addr) rawnl.Message {
+	return copyRoute(b, table, source)
+}
+
+func copyRoute(b []byte, table uint32, source netip.Addr) rawnl.Message {
 	out := slices.Clone(b[:headerOfRoute])
 	out[4] = unix.RT_TABLE_UNSPEC
 	// Of the flags all others tell the state of the route.
 	binary.NativeEndian.PutUint32(out[8:], binary.NativeEndian.Uint32(out[8:])&unix.RTNH_F_ONLINK)
-	a := copyAttrs(b[headerOfRoute:], unix.RTA_TABLE, unix.RTA_CACHEINFO, routeNexthop)
+	without := []uint16{unix.RTA_TABLE, unix.RTA_CACHEINFO, routeNexthop}
+	if source.IsValid() {
+		without = append(without, unix.RTA_PREFSRC)
+	}
+	a := copyAttrs(b[headerOfRoute:], without...)
 	a.Uint32(unix.RTA_TABLE, table)
+	if source.IsValid() {
+		a.Bytes(unix.RTA_PREFSRC, source.AsSlice())
+	}
 	return rawnl.Message{Type: unix.RTM_NEWROUTE, Flags: unix.NLM_F_CREATE, Body: append(out, a...)}
+}
+
+// OneWay is an answer to GetRoutes with one of the route's ways in place of all, as that is a route of IPv6 by itself. With a single way it is
+// the answer.
+func OneWay(b []byte, way Route) []byte {
+	if rawnl.Find(b[headerOfRoute:], unix.RTA_MULTIPATH) == nil {
+		return b
+	}
+	a := copyAttrs(b[headerOfRoute:], unix.RTA_MULTIPATH)
+	a.Uint32(unix.RTA_OIF, uint32(way.Link))
+	if way.Gateway.IsValid() {
+		a.Bytes(unix.RTA_GATEWAY, way.Gateway.AsSlice())
+	}
+	return append(slices.Clone(b[:headerOfRoute]), a...)
+}
+
+// DropRoute removes the route of an answer to GetRoutes from its table. The kernel answers unix.ESRCH if it is gone.
+func DropRoute(b []byte, table uint32) rawnl.Message {
+	m := CopyRoute(b, table)
+	m.Type, m.Flags = unix.RTM_DELROUTE, 0
+	return m
 }
 
 // CopyAddr adds the address of an answer to GetAddrs again, with all its properties. It is usable at once.

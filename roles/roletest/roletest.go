@@ -152,6 +152,9 @@ func (n *Node) Add(role, pod, conf string) *Pod {
 	return p
 }
 
+// WithResult makes a result the pod's last one.
+func (p *Pod) WithResult(result []byte) { p.result = result }
+
 // WithPrev is the configuration with the pod's last result as prevResult, as a runtime calls with it.
 func (p *Pod) WithPrev(conf string) string {
 	if p.result == nil {
