@@ -60,7 +60,7 @@ reproducible:
 	@scripts/reproducible
 
 .PHONY: check
-check: ## run all that CI runs: lint, test, race, reproducible build, fuzz, bench-quick
+check: ## run all that CI runs: lint, test, vmtest, race, reproducible build, fuzz, bench-quick
 	@scripts/check
 
 .PHONY: fuzz

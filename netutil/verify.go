@@ -202,14 +202,45 @@ func (v *verifier) route(r *Route) error {
 	if r.AnyTable {
 		want.Table = 0
 	}
-	for _, b := range bodies {
-		for _, got := range rtnl.ParseRoute(b) {
-			if sameRoute(&got, &want) {
-				return nil
-			}
+	if amongRoutes(bodies, &want) {
+		return nil
+	}
+	if r.Table == 0 && r.Place == Sandbox {
+		if moved, err := v.movedBySource(bodies, want); moved || err != nil {
+			return err
 		}
 	}
 	return differs("no route %s", describe(r))
+}
+
+func amongRoutes(bodies [][]byte, want *rtnl.Route) bool {
+	for _, b := range bodies {
+		for _, got := range rtnl.ParseRoute(b) {
+			if sameRoute(&got, want) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// movedBySource tells whether a route is in a table that what is sent from one of the plan's addresses goes by, as the role sbr leaves it.
+func (v *verifier) movedBySource(bodies [][]byte, want rtnl.Route) (bool, error) {
+	rules, err := rulesOf(v.kernel.Sandbox)
+	if err != nil {
+		return false, err
+	}
+	for _, rule := range rules {
+		ours := func(ad Addr) bool { return ad.Place == Sandbox && ruleFor(ad.Prefix.Addr(), 0).Source == rule.Source }
+		if rule.Protocol != rtnl.RuleProtocol || !slices.ContainsFunc(v.plan.Addrs, ours) {
+			continue
+		}
+		want.Table = int(rule.Table)
+		if amongRoutes(bodies, &want) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // routes are those among which a route must be. The host may have thousands, of which the one to a container is asked for.

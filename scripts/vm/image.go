@@ -15,15 +15,18 @@ import (
 
 // programs are those that tests call.
 func programs() []string {
-	return strings.Fields(`sh bash cat cp rm mkdir mount umount grep sed sleep true false ls env test chmod touch head sort tr wc id kill timeout unshare nsenter
-		ip tc bridge ss nft conntrack sysctl ping tcpdump strace iptables ip6tables iptables-save ip6tables-save iptables-restore iptables-legacy
-		iptables-nft dnsmasq dbus-daemon`)
+	return strings.Fields(`sh bash cat cp rm mkdir mv mount umount grep sed sleep true false ls env test chmod touch head tail sort tr wc cut id kill timeout
+		unshare nsenter readlink dirname basename date dd find mktemp printf rmdir seq stat tee uniq which xargs
+		ip tc bridge ss nft conntrack sysctl ping tcpdump strace dnsmasq dhcpd
+		iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore
+		iptables-nft iptables-nft-save iptables-nft-restore ip6tables-nft ip6tables-nft-save ip6tables-nft-restore
+		iptables-legacy iptables-legacy-save iptables-legacy-restore ip6tables-legacy ip6tables-legacy-save ip6tables-legacy-restore`)
 }
 
 // data are files and folders of the host that programs look for.
 func data() []string {
-	return strings.Fields(`/etc/protocols /etc/services /etc/passwd /etc/group /etc/nsswitch.conf /usr/lib/x86_64-linux-gnu/xtables
-		/etc/iproute2 /usr/lib/iproute2 /etc/dbus-1 /usr/share/dbus-1`)
+	return strings.Fields(`/etc/protocols /etc/services /etc/resolv.conf /etc/alternatives /etc/passwd /etc/group /etc/nsswitch.conf /usr/lib/x86_64-linux-gnu/xtables
+		/etc/iproute2 /usr/lib/iproute2`)
 }
 
 // archive writes an initramfs: a cpio archive of the form "newc" (linux/Documentation/driver-api/early-userspace/buffer-format.rst).
@@ -222,9 +225,7 @@ func (a *archive) built(ctx context.Context, work string) error {
 	}
 	for f := range strings.Lines(files) {
 		f = strings.TrimSpace(f)
-		if !strings.HasSuffix(f, ".go") {
-			a.fileAs(filepath.Join("src", f), filepath.Join(root, f))
-		}
+		a.fileAs(filepath.Join("src", f), filepath.Join(root, f))
 	}
 	return nil
 }

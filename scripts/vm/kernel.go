@@ -26,7 +26,7 @@ func wanted() []string {
 		nlmon bonding nf_tables nft_chain_nat nft_nat nft_masq nft_redir nft_ct nft_fib nft_fib_ipv4 nft_fib_ipv6 nft_fib_inet nft_numgen nft_hash nft_limit
 		nft_log nft_quota nft_reject nft_reject_ipv4 nft_reject_ipv6 nft_reject_inet nft_connlimit nft_compat nft_fwd_netdev nft_dup_netdev
 		nft_fib_netdev nft_meta_bridge nft_reject_bridge nf_conntrack_netlink nf_conntrack_bridge ip_tables iptable_filter iptable_nat ip6_tables
-		ip6table_filter ip6table_nat xt_comment xt_conntrack xt_mark xt_multiport xt_MASQUERADE xt_nat xt_addrtype xt_tcpudp xt_CT
+		ip6table_filter ip6table_nat xt_comment xt_conntrack xt_mark xt_multiport xt_MASQUERADE xt_nat xt_addrtype xt_tcpudp xt_CT ipt_REJECT ip6t_REJECT
 		sch_tbf sch_htb sch_fq_codel sch_ingress cls_u32 cls_matchall cls_flower cls_bpf act_mirred act_police act_gact act_skbedit sctp xfrm_user`)
 }
 
