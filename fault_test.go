@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -90,6 +91,31 @@ func fusedScene() scene {
 	return scene{role: "cnibox", conf: map[string]any{"plugins": plugins, "runtimeConfig": portmap.conf["runtimeConfig"]}}
 }
 
+// masterName is the host's interface that macvlan is made on.
+const masterName = "up0"
+
+// chainedScenes are behind a pair each. DATA stands for the node's folder.
+func chainedScenes(t *testing.T) []scene {
+	t.Helper()
+	behind := ptpScene()
+	all := []scene{
+		{role: "sbr", behind: &behind, conf: map[string]any{"addSourceHints": true}},
+		{role: "tuning", behind: &behind, conf: map[string]any{
+			"dataDir": "DATA/tuning", "mtu": 1400, "txQLen": 55, "sysctl": map[string]any{"net.core.somaxconn": "77"},
+		}},
+		{role: "flannel", conf: map[string]any{
+			"subnetFile": "DATA/subnet.env", "dataDir": "DATA/flannel", "delegate": map[string]any{"type": "ptp"},
+			"ipam": map[string]any{"type": "host-local"},
+		}},
+	}
+	if nstest.Has(t, "tbf") && nstest.Has(t, "ifb") {
+		all = append(all, scene{role: "bandwidth", behind: &behind, conf: map[string]any{
+			"ingressRate": 8000000, "ingressBurst": 800000, "egressRate": 8000000, "egressBurst": 800000, "unshapedSubnets": []any{"10.0.0.0/8"},
+		}})
+	}
+	return all
+}
+
 // scenes are the roles in the configurations in which they do most.
 func scenes(t *testing.T) []scene {
 	t.Helper()
@@ -105,6 +131,10 @@ func scenes(t *testing.T) []scene {
 		{role: "loopback"},
 		portmapScene(), firewallScene(),
 		{role: "host-device", conf: map[string]any{"device": deviceName, "ipam": hostLocal()}},
+	}
+	all = append(all, chainedScenes(t)...)
+	if nstest.Has(t, "macvlan") {
+		all = append(all, scene{role: "macvlan", conf: map[string]any{"master": masterName, "mtu": 1400, "ipam": hostLocal()}})
 	}
 	if nstest.Has(t, "tun") {
 		all = append(all, scene{role: "tap", conf: map[string]any{"mtu": 1400, "owner": 107, "ipam": hostLocal()}})
@@ -137,6 +167,14 @@ func newStage(t *testing.T, s scene) *stage {
 	switch s.role {
 	case "firewall":
 		st.host.Run("iptables-nft", "-P", "FORWARD", "DROP")
+	case "macvlan":
+		st.host.Run("ip", "link", "add", masterName, "type", "veth", "peer", "name", "up1")
+		st.host.Run("ip", "link", "set", masterName, "up")
+	case "flannel":
+		env := "FLANNEL_NETWORK=10.46.0.0/16\nFLANNEL_SUBNET=10.46.1.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n"
+		if err := os.WriteFile(filepath.Join(st.data, "subnet.env"), []byte(env), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	case "loopback":
 		st.pod.Run("ip", "link", "set", "lo", "down")
 	case "host-device":
@@ -192,6 +230,8 @@ func (n *pluginNode) withData(v any) any {
 			v["dataDir"] = n.data
 		}
 		return v
+	case string:
+		return strings.Replace(v, "DATA", n.data, 1)
 	case []any:
 		v = slices.Clone(v)
 		for i := range v {
@@ -284,7 +324,7 @@ func (st *stage) delBlind(turn int, when string) {
 
 // isInside tells of a role that has nothing but what is in the namespace, so that DEL needs it as long as it is there.
 func (c nodeCall) isInside() bool {
-	return slices.Contains([]string{"host-device", "loopback", "tap", "vrf"}, c.role)
+	return slices.Contains([]string{"host-device", "loopback", "macvlan", "sbr", "tap", "tuning", "vrf"}, c.role)
 }
 
 // removeOwnBridge removes the bridge if it was an ADD here that made it: other pods may use it, so it stays after DEL.

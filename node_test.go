@@ -241,8 +241,8 @@ func kernelState(t *testing.T, ns *nstest.NS) (lines []string) {
 		for _, l := range links {
 			a := l.Attrs()
 			up := a.Flags&unix.IFF_UP != 0
-			lines = append(lines, fmt.Sprintf("link %s %s%q up=%v mtu=%d alias=%q master=%s",
-				l.Type(), a.Name, a.AltNames, up, a.MTU, a.Alias, names[a.MasterIndex]))
+			lines = append(lines, fmt.Sprintf("link %s %s%q up=%v mtu=%d alias=%q master=%s queue=%d",
+				l.Type(), a.Name, a.AltNames, up, a.MTU, a.Alias, names[a.MasterIndex], a.TxQLen))
 		}
 		addrs, err := h.AddrList(nil, netlink.FAMILY_ALL)
 		if err != nil {
@@ -254,6 +254,17 @@ func kernelState(t *testing.T, ns *nstest.NS) (lines []string) {
 			}
 		}
 		routes, err := h.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+		rules, ruleErr := h.RuleList(netlink.FAMILY_ALL)
+		for _, r := range rules {
+			lines = append(lines, fmt.Sprintf("rule from %v table=%d", r.Src, r.Table))
+		}
+		qdiscs, qdiscErr := h.QdiscList(nil)
+		for _, q := range qdiscs {
+			if q.Type() != "noqueue" {
+				lines = append(lines, fmt.Sprintf("qdisc %s of %s", q.Type(), names[q.Attrs().LinkIndex]))
+			}
+		}
+		err = errors.Join(err, ruleErr, qdiscErr)
 		for _, r := range routes {
 			if r.Dst == nil || !r.Dst.IP.IsLinkLocalUnicast() && !r.Dst.IP.IsMulticast() {
 				lines = append(lines, fmt.Sprintf("route %v gw=%v dev=%s table=%d", r.Dst, r.Gw, names[r.LinkIndex], r.Table))

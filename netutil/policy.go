@@ -65,22 +65,8 @@ func (p *policy) read() (err error) {
 	if p.rules, err = rulesOf(p.n); err != nil {
 		return err
 	}
-	for _, like := range both() {
-		bodies, err := p.n.list("routes", rtnl.GetRoutes(like))
-		if err != nil {
-			return err
-		}
-		for _, b := range bodies {
-			for _, r := range rtnl.ParseRoute(b) {
-				// Link-local addresses are reached through the main table, whoever asks for them.
-				if r.Link == p.link.Index && r.Table == unix.RT_TABLE_MAIN && r.Type == unix.RTN_UNICAST && !r.Dst.Addr().IsLinkLocalUnicast() {
-					p.routes = append(p.routes, rtnl.OneWay(b, r))
-				}
-			}
-		}
-	}
-	slices.SortStableFunc(p.routes, func(a, b []byte) int { return through(a) - through(b) })
-	return nil
+	p.routes, err = p.routesIn(unix.RT_TABLE_MAIN)
+	return err
 }
 
 // through is 1 for a route with a gateway, which the others lead to.
@@ -125,7 +111,7 @@ func (p *policy) add(st *SourceTable) error {
 			return err
 		}
 	}
-	p.undo.Push("rule for "+st.Addr.String(), func() error { return p.remove(rule, st.Table == 0) })
+	p.undo.Push("rule for "+st.Addr.String(), func() error { return p.remove(rule, st.Table == 0, false) })
 	requests := []request{{Message: rtnl.NewRule(rule), what: "add rule for " + st.Addr.String(), harmless: unix.EEXIST}}
 	if st.Table == 0 {
 		requests = append(requests, p.fill(st, rule.Table)...)
@@ -159,6 +145,7 @@ func (p *policy) fill(st *SourceTable, table uint32) (out []request) {
 		if len(st.Gateways) > 1 {
 			m = rtnl.NewRouteByAll(r, st.Gateways)
 		}
+		rtnl.MarkRoute(m)
 		out = append(out, request{Message: m, what: "add default route via " + st.Gateways[0].String() + " to table " + describeTable(table)})
 	}
 	return out
@@ -198,32 +185,56 @@ func (p *policy) move() error {
 	return nil
 }
 
-// remove removes a rule and, if the table is its own, the link's routes in it.
-func (p *policy) remove(rule rtnl.Rule, own bool) error {
-	if _, err := p.n.do(request{Message: rtnl.DelRule(rule), what: "remove rule for " + rule.Source.String(), harmless: unix.ENOENT}); err != nil || !own {
+// remove removes a rule and, if the table is its own, the link's routes in it. Those that came from the main table are put back there.
+//
+// The rule goes last: by it a DEL that was interrupted finds the table again.
+func (p *policy) remove(rule rtnl.Rule, own, back bool) error {
+	if own && p.link != nil { // else its routes have gone with it
+		if err := p.empty(rule.Table, back); err != nil {
+			return err
+		}
+	}
+	_, err := p.n.do(request{Message: rtnl.DelRule(rule), what: "remove rule for " + rule.Source.String(), harmless: unix.ENOENT})
+	return err
+}
+
+// empty takes the link's routes out of a table, and puts those back into the main table that were there before.
+func (p *policy) empty(table uint32, back bool) error {
+	routes, err := p.routesIn(table)
+	if err != nil {
 		return err
 	}
-	if p.link == nil { // its routes have gone with it
-		return nil
+	var requests []request
+	for _, b := range routes {
+		if back && !rtnl.IsMarked(b) {
+			requests = append(requests, request{Message: rtnl.CopyRoute(b, unix.RT_TABLE_MAIN), what: "put a route back", harmless: unix.EEXIST})
+		}
 	}
+	for _, b := range slices.Backward(routes) {
+		requests = append(requests, request{Message: rtnl.DropRoute(b, table), what: "remove a route", harmless: unix.ESRCH})
+	}
+	_, err = p.n.do(requests...)
+	return err
+}
+
+// routesIn are the link's routes in a table, those without a gateway first. Link-local addresses are reached through the main table, whoever
+// asks for them.
+func (p *policy) routesIn(table uint32) (out [][]byte, err error) {
 	for _, like := range both() {
 		bodies, err := p.n.list("routes", rtnl.GetRoutes(like))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, b := range bodies {
 			for _, r := range rtnl.ParseRoute(b) {
-				if r.Link == p.link.Index && uint32(r.Table) == rule.Table {
-					_, err = p.n.do(request{Message: rtnl.DropRoute(b, rule.Table), what: "remove a route", harmless: unix.ESRCH})
-					break
+				if r.Link == p.link.Index && uint32(r.Table) == table && r.Type == unix.RTN_UNICAST && !r.Dst.Addr().IsLinkLocalUnicast() {
+					out = append(out, rtnl.OneWay(b, r))
 				}
-			}
-			if err != nil {
-				return err
 			}
 		}
 	}
-	return nil
+	slices.SortStableFunc(out, func(a, b []byte) int { return through(a) - through(b) })
+	return out, nil
 }
 
 // ForgetSources removes the rules for a link's addresses: those that it has, those given, and of our own rules those whose address nobody in the
@@ -256,7 +267,7 @@ func ForgetSources(n *Namespace, link string, given []netip.Addr) error {
 		if !slices.Contains(here, a) && !slices.Contains(given, a) && !orphaned {
 			continue
 		}
-		if err := p.remove(r, true); err != nil {
+		if err := p.remove(r, true, r.Protocol == rtnl.RuleProtocol); err != nil {
 			return err
 		}
 	}

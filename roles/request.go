@@ -24,6 +24,7 @@ type Request struct {
 	Prev       *types100.Result   // nil for an originating role, and on DEL where it is missing or unreadable
 	Host       *netutil.Namespace // the namespace that the plugin was started in
 	Sandbox    *netutil.Namespace // nil on GC and STATUS, and on DEL when the namespace is gone
+	SandboxErr error              // DEL: why Sandbox is nil although it may not be gone
 	IPAM       *Delegate          // nil if the configuration has no ipam
 	Undo       *netutil.Undo      // never nil
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -203,6 +204,9 @@ func openNamespaces(r *Request, env *environment) (err error) {
 	}
 	sandbox, err := netutil.Open(env.netNS)
 	if err != nil && env.command == verbDel {
+		if !errors.Is(err, fs.ErrNotExist) {
+			r.SandboxErr = err
+		}
 		return nil // it is gone, and with it all that was inside
 	}
 	if err != nil {

@@ -22,8 +22,8 @@ const maxSize = 1 << 20
 // Folder holds records, one file each.
 type Folder string
 
-// longestName is the most that file systems take of a file's name, in bytes.
-const longestName = 255
+// longestName is the most that file systems take of a file's name, in bytes, less what stands in front of one that is not finished.
+const longestName = 255 - len(".new-")
 
 // Name is the name of a file of which the attachment has one of its own. Where the container ID is too long for a file system, a hash
 // takes the place of both.
@@ -41,20 +41,28 @@ func (d Folder) Write(name string, text []byte) error {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return failed(err)
 	}
-	temp, err := os.CreateTemp(string(d), ".new-*") // 0600; a link that somebody put there is not followed
+	// One who was killed here may have left it. A link that somebody put there is not followed.
+	if err := d.Tidy(name); err != nil {
+		return err
+	}
+	unfinished := d.unfinished(name)
+	temp, err := os.OpenFile(unfinished, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return failed(err)
 	}
 	_, err = temp.Write(text)
 	err = errors.Join(err, temp.Sync(), temp.Close())
 	if err == nil {
-		err = os.Rename(temp.Name(), path)
+		err = os.Rename(unfinished, path)
 	}
 	if err != nil {
-		_ = os.Remove(temp.Name())
+		_ = os.Remove(unfinished)
 	}
 	return failed(err)
 }
+
+// unfinished is where a file is made before it gets its name. Of one attachment there is one call at a time (CNI spec, section 4).
+func (d Folder) unfinished(name string) string { return filepath.Join(string(d), ".new-"+name) }
 
 // Read is the file's text; nil if there is none. What is no regular file is an error.
 func (d Folder) Read(name string) ([]byte, error) {
@@ -78,13 +86,19 @@ func (d Folder) Read(name string) ([]byte, error) {
 	return text, failed(err)
 }
 
-// Remove removes the file. It succeeds if there is none.
+// Remove removes the file, and one that was not finished. It succeeds if there is none.
 func (d Folder) Remove(name string) error {
-	err := os.Remove(filepath.Join(string(d), name))
-	if missing(err) {
-		return nil
+	return errors.Join(d.Tidy(name), remove(filepath.Join(string(d), name)))
+}
+
+// Tidy removes a file that was not finished, of an attachment that has no other.
+func (d Folder) Tidy(name string) error { return remove(d.unfinished(name)) }
+
+func remove(path string) error {
+	if err := os.Remove(path); !missing(err) {
+		return failed(err)
 	}
-	return failed(err)
+	return nil
 }
 
 // Names are the files whose names end so.

@@ -68,6 +68,9 @@ func TestLinksAreNotFollowed(t *testing.T) {
 	if text, err := d.Read("x.json"); err == nil {
 		t.Errorf("read %q", text)
 	}
+	if err := os.Symlink(secret, filepath.Join(dir, ".new-x.json")); err != nil {
+		t.Fatal(err)
+	}
 	if err := d.Write("x.json", []byte("new")); err != nil {
 		t.Fatal(err)
 	}

@@ -75,6 +75,12 @@ func NewRule(r Rule) rawnl.Message {
 // DelRule removes the first rule that is like it. The kernel answers unix.ENOENT if there is none.
 func DelRule(r Rule) rawnl.Message { return rawnl.Message{Type: unix.RTM_DELRULE, Body: r.body()} }
 
+// MarkRoute notes in a request of NewRoute that cnibox has made the route by itself, IsMarked tells that of an answer to GetRoutes.
+func MarkRoute(m rawnl.Message) { m.Body[5] = RuleProtocol }
+
+// IsMarked tells whether MarkRoute has noted that.
+func IsMarked(b []byte) bool { return len(b) >= headerOfRoute && b[5] == RuleProtocol }
+
 // NewRouteByAll adds a route that goes by each of the gateways, which share its load.
 func NewRouteByAll(r Route, gateways []netip.Addr) rawnl.Message {
 	link := r.Link

@@ -49,22 +49,17 @@ func plugin(r *roles.Request, k keys, kind string, lenient bool) (*roles.Plugin,
 	return r.Plugin("delegate", kind, text, lenient)
 }
 
-// asAdded is the delegate with the configuration that ADD has saved, or else one that serves for DEL.
-func (c *conf) asAdded(r *roles.Request, lenient bool) (p *roles.Plugin, file string, err error) {
-	k, file, err := find(c.folder(), r.Owner)
-	if err != nil && !lenient {
-		return nil, "", err
-	}
+// asAdded is the delegate with the configuration k that ADD has saved, or else one that serves for DEL.
+func (c *conf) asAdded(r *roles.Request, k keys, lenient bool) (p *roles.Plugin, err error) {
 	kind := c.kind
 	if k == nil {
 		if k, err = c.present(r); err != nil {
-			return nil, "", err
+			return nil, err
 		}
 	} else if json.Unmarshal(k["type"], &kind) != nil {
 		kind = c.kind
 	}
-	p, err = plugin(r, k, kind, lenient)
-	return p, file, err
+	return plugin(r, k, kind, lenient)
 }
 
 // present is the delegate's configuration by what is known now.
@@ -81,7 +76,11 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	if err != nil {
 		return err
 	}
-	p, _, err := c.asAdded(r, false)
+	k, _, err := find(c.folder(), r.Owner)
+	if err != nil {
+		return err
+	}
+	p, err := c.asAdded(r, k, false)
 	if err != nil {
 		return err
 	}
@@ -93,14 +92,19 @@ func (role) Del(ctx context.Context, r *roles.Request) error {
 	if err != nil {
 		return err
 	}
-	p, file, err := c.asAdded(r, true)
+	k, file, lost := find(c.folder(), r.Owner)
+	p, err := c.asAdded(r, k, true)
 	if err == nil {
 		err = p.Del(ctx)
 	}
-	if err != nil || file == "" {
-		return err
+	if err = errors.Join(lost, err); err != nil {
+		return err // what is still saved serves the next DEL
 	}
-	return c.folder().Remove(file)
+	if file != "" {
+		return c.folder().Remove(file)
+	}
+	names := files(r.Owner)
+	return errors.Join(c.folder().Tidy(names[0]), c.folder().Tidy(names[1]))
 }
 
 func (role) GC(ctx context.Context, r *roles.Request, valid []roles.Attachment) error {

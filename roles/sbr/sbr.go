@@ -52,7 +52,7 @@ func (role) Check(_ context.Context, r *roles.Request) error {
 // Del needs no configuration: rules are told by their addresses. All else is gone with the namespace.
 func (role) Del(_ context.Context, r *roles.Request) error {
 	if r.Sandbox == nil {
-		return nil
+		return r.SandboxErr
 	}
 	var given []netip.Addr
 	if r.Prev != nil {

@@ -140,6 +140,9 @@ func (role) Del(_ context.Context, r *roles.Request) error {
 	if s != nil && s.Network != "" && s.Network != r.Owner.Network {
 		return nil // the reference's file names do not tell networks apart
 	}
+	if s != nil && r.SandboxErr != nil {
+		return r.SandboxErr // the record serves the next DEL
+	}
 	if s != nil && r.Sandbox != nil {
 		if err := s.restore(r.Sandbox, r.Owner.IfName); err != nil {
 			return err
