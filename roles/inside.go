@@ -2,6 +2,7 @@ package roles
 
 import (
 	"context"
+	"errors"
 	"net"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -122,13 +123,12 @@ func macOf(iface *types100.Interface) (net.HardwareAddr, error) {
 
 // DetachInside is DEL. The address is given back when no packet of the container can be left.
 func DetachInside(ctx context.Context, r *Request, kinds ...netutil.Kind) error {
+	errs := []error{releaseFirst(ctx, r)}
 	if r.Sandbox != nil {
-		if err := netutil.DeleteInside(r.Sandbox, r.Owner, kinds...); err != nil {
-			return err
-		}
+		errs = append(errs, netutil.DeleteInside(r.Sandbox, r.Owner, kinds...))
 	}
-	if r.IPAM == nil {
-		return nil
+	if err := errors.Join(errs...); err != nil || r.IPAM == nil || r.IPAM.NeedsLink() {
+		return err
 	}
 	return r.IPAM.Del(ctx)
 }
