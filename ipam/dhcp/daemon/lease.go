@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -117,8 +118,12 @@ func (l *lease) extend(ctx context.Context, ack *dhcpv4.DHCPv4, until time.Durat
 	got, err := l.ask(func(c *client) (*dhcpv4.DHCPv4, error) { return ask(c, ctx, ack, until) })
 	switch {
 	case errors.Is(err, errNAK):
+		l.d.logf("%s: %s: %v", l.Owner, ack.YourIPAddr, err)
 		l.End = time.Now()
-		return errors.Join(err, l.write(l.d.leases))
+		return l.write(l.d.leases)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		l.d.logf("%s: %s: no server answers", l.Owner, ack.YourIPAddr)
+		return nil
 	case err != nil:
 		return err
 	}
@@ -191,13 +196,18 @@ func (l *lease) release() error {
 		return fmt.Errorf("release: no server to tell: %w", err)
 	}
 	n, err := l.enter()
-	from := ack.YourIPAddr
 	if err != nil {
 		if n, err = netutil.Current(); err != nil {
 			return err
 		}
-		from = nil
+		defer n.Close()
+		return unicast(n, nil, server, m)
 	}
 	defer n.Close()
-	return unicast(n, from, server, m)
+	if unicast(n, ack.YourIPAddr, server, m) == nil {
+		return nil
+	}
+	// The interface no longer has the address, or no route to the server. One that is on the same link hears it all the same.
+	_, err = l.ask(func(c *client) (*dhcpv4.DHCPv4, error) { return nil, c.s.send(m, server) })
+	return err
 }

@@ -78,9 +78,12 @@ func repliesOnly() []unix.SockFilter {
 func (s *socket) close() { _ = s.file.Close() }
 
 // broadcast sends a message to all, from the address that the client has, or none.
-func (s *socket) broadcast(m *dhcpv4.DHCPv4) error {
+func (s *socket) broadcast(m *dhcpv4.DHCPv4) error { return s.send(m, net.IPv4bcast) }
+
+// send sends a message to an address, in a frame to all.
+func (s *socket) send(m *dhcpv4.DHCPv4, address net.IP) error {
 	to := &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_IP), Ifindex: s.link, Halen: 6, Addr: [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}}
-	packet := udpPacket(m.ClientIPAddr, net.IPv4bcast, m.ToBytes())
+	packet := udpPacket(m.ClientIPAddr, address, m.ToBytes())
 	raw, err := s.file.SyscallConn()
 	if err != nil {
 		return err
