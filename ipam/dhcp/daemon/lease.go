@@ -119,7 +119,8 @@ func (l *lease) extend(ctx context.Context, ack *dhcpv4.DHCPv4, until time.Durat
 	switch {
 	case errors.Is(err, errNAK):
 		l.d.logf("%s: %s: %v", l.Owner, ack.YourIPAddr, err)
-		l.End = time.Now()
+		now := time.Now()
+		l.T1, l.T2, l.End = now, now, now
 		return l.write(l.d.leases)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		l.d.logf("%s: %s: no server answers", l.Owner, ack.YourIPAddr)

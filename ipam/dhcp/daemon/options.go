@@ -119,13 +119,17 @@ func (w *Wishes) modifiers(clientID string, cniArgs map[string]string) []dhcpv4.
 // defaultLease is how long a lease lasts of which the server does not say (option 51, which it must).
 const defaultLease = time.Hour
 
+// shortest is the least time between two renewals, whatever a server says: a lease of no time at all must not keep a processor busy.
+const shortest = 500 * time.Millisecond
+
 // times are when a lease is to be renewed, to be asked for from anybody, and over (RFC 2131, section 4.4.5).
 func times(ack *dhcpv4.DHCPv4, now time.Time) (t1, t2, end time.Time) {
 	lasts := ack.IPAddressLeaseTime(defaultLease)
 	first := ack.IPAddressRenewalTime(lasts / 2)
 	second := ack.IPAddressRebindingTime(lasts * 7 / 8)
 	second = min(second, lasts)
-	first = min(first, second)
+	first = max(min(first, second), shortest)
+	second, lasts = max(first, second), max(first, lasts)
 	return now.Add(first), now.Add(second), now.Add(lasts)
 }
 

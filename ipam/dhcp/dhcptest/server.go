@@ -19,7 +19,7 @@ import (
 
 // Server gives out the addresses of its network from the tenth on. It knows clients by their identifiers.
 type Server struct {
-	conn  net.PacketConn
+	conn  *net.UDPConn
 	addr  netip.Prefix
 	ended chan struct{}
 
@@ -37,7 +37,7 @@ type Policy struct {
 	T1, T2 time.Duration   // 0: not said
 	Silent bool            // nothing is answered
 	Mute   bool            // nothing is answered to who has an address
-	Refuse bool            // who wants more time gets a NAK, and another address when it asks again
+	Refuse bool            // the next who wants more time gets a NAK, and another address when it asks again
 	Extra  []dhcpv4.Option // in offers and acknowledgements, in place of mask and router where they are the same
 }
 
@@ -50,7 +50,7 @@ type Seen struct {
 }
 
 // Start has a server answer on a link of the namespace, with the address, which the link is given. It ends with the test, or by Close.
-func Start(t testing.TB, ns *nstest.NS, link string, addr string, p Policy) *Server {
+func Start(t testing.TB, ns *nstest.NS, link, addr string, p Policy) *Server {
 	t.Helper()
 	ns.Run("ip", "addr", "replace", addr, "dev", link)
 	ns.Run("ip", "link", "set", link, "up")
@@ -74,7 +74,7 @@ func Start(t testing.TB, ns *nstest.NS, link string, addr string, p Policy) *Ser
 }
 
 // listen opens the server's port on a link.
-func listen(link string) (net.PacketConn, error) {
+func listen(link string) (*net.UDPConn, error) {
 	options := func(_, _ string, raw syscall.RawConn) (err error) {
 		controlErr := raw.Control(func(fd uintptr) {
 			err = errors.Join(
@@ -85,7 +85,9 @@ func listen(link string) (net.PacketConn, error) {
 		})
 		return errors.Join(controlErr, err)
 	}
-	return (&net.ListenConfig{Control: options}).ListenPacket(context.Background(), "udp4", ":67")
+	c, err := (&net.ListenConfig{Control: options}).ListenPacket(context.Background(), "udp4", ":67")
+	u, _ := c.(*net.UDPConn)
+	return u, err
 }
 
 // Close ends the server. It may be called twice.
@@ -99,6 +101,13 @@ func (s *Server) Set(p Policy) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.policy = p
+}
+
+// Forget has the server begin anew, with addresses that it has not given out before.
+func (s *Server) Forget() {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	clear(s.held)
 }
 
 // Held are the leases, by client identifier as text.
@@ -152,10 +161,9 @@ func (s *Server) Await(t testing.TB, since time.Time, limit time.Duration, what 
 
 func (s *Server) serve() {
 	defer close(s.ended)
-	c := s.conn.(*net.UDPConn)
 	buf, control := make([]byte, 64<<10), make([]byte, 128)
 	for {
-		n, k, _, from, err := c.ReadMsgUDPAddrPort(buf, control)
+		n, k, _, from, err := s.conn.ReadMsgUDPAddrPort(buf, control)
 		if err != nil {
 			return
 		}
@@ -171,7 +179,7 @@ func (s *Server) serve() {
 		if ip, ok := netip.AddrFromSlice(m.ClientIPAddr.To4()); ok && !ip.IsUnspecified() && reply.MessageType() != dhcpv4.MessageTypeNak {
 			to = netip.AddrPortFrom(ip, 68)
 		}
-		_, _ = c.WriteToUDPAddrPort(reply.ToBytes(), to)
+		_, _ = s.conn.WriteToUDPAddrPort(reply.ToBytes(), to)
 	}
 }
 
@@ -213,6 +221,7 @@ func (s *Server) answer(m Seen) *dhcpv4.DHCPv4 {
 	}
 	want, _ := netip.AddrFromSlice(asked.To4())
 	if has := s.held[id]; has != want || s.policy.Refuse && renews {
+		s.policy.Refuse = false
 		delete(s.held, id)
 		return s.reply(m.DHCPv4, dhcpv4.MessageTypeNak, netip.Addr{})
 	}
