@@ -167,8 +167,9 @@ func DefaultTiming() Timing {
 // patience is how long an offer is waited for.
 func (t Timing) patience() time.Duration { return t.ResendTimeout }
 
-// first is the time until a message is sent again for the first time. RFC 2131 has 4 s, of networks of 1997; a pod that starts is waited for.
-func (t Timing) first() time.Duration { return min(time.Second, t.ResendMax) }
+// first is the time until a message is sent again for the first time. RFC 2131 has 4 s, of networks of 1997. A pod that starts is waited for,
+// and the kernel drops what a new link sends in its first moments, on a busy node for a second.
+func (t Timing) first() time.Duration { return min(100*time.Millisecond, t.ResendMax) }
 
 // jitter is about as long, so that many clients do not ask at once (RFC 2131, section 4.1).
 func (t Timing) jitter(d time.Duration) time.Duration {

@@ -126,7 +126,7 @@ const shortest = 500 * time.Millisecond
 func times(ack *dhcpv4.DHCPv4, now time.Time) (t1, t2, end time.Time) {
 	lasts := ack.IPAddressLeaseTime(defaultLease)
 	first := ack.IPAddressRenewalTime(lasts / 2)
-	second := ack.IPAddressRebindingTime(lasts * 7 / 8)
+	second := ack.IPAddressRebindingTime(lasts / 8 * 7) // a lease for ever times seven is too much
 	second = min(second, lasts)
 	first = max(min(first, second), shortest)
 	second, lasts = max(first, second), max(first, lasts)

@@ -131,6 +131,9 @@ func Serve(ctx context.Context, c net.Conn, d Daemon) error {
 	defer func() { _ = c.Close() }()
 	in := bufio.NewReader(io.LimitReader(c, 16*maxMessage))
 	line, err := readHead(in)
+	if line == "" && errors.Is(err, io.EOF) {
+		return nil // somebody wanted to know whether there is a daemon
+	}
 	if err != nil || !strings.HasPrefix(line, "CONNECT /_goRPC_ ") {
 		return errors.Join(errBad, err)
 	}
