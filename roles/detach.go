@@ -15,7 +15,7 @@ import (
 // The packet filter comes before the link, although the container can still send for the moment between the two: the kernel then waits
 // once, and not twice, until no packet looks at what is gone, which is most of the time that DEL takes.
 func Detach(ctx context.Context, r *Request, features ...nft.Feature) error {
-	errs := []error{releaseFirst(ctx, r), netutil.NFT(r.Host).Delete(r.Owner, features...), deleteLink(r)}
+	errs := []error{ReleaseFirst(ctx, r), netutil.NFT(r.Host).Delete(r.Owner, features...), deleteLink(r)}
 	// While the container may still send, its address must not go to another.
 	if err := errors.Join(errs...); err != nil || r.IPAM == nil || r.IPAM.NeedsLink() {
 		return err
@@ -23,8 +23,8 @@ func Detach(ctx context.Context, r *Request, features ...nft.Feature) error {
 	return r.IPAM.Del(ctx)
 }
 
-// releaseFirst is DEL of an ipam plugin that tells others over the interface that the address is free.
-func releaseFirst(ctx context.Context, r *Request) error {
+// ReleaseFirst is DEL of an ipam plugin that tells others over the interface that the address is free (Delegate.NeedsLink); that of others comes last.
+func ReleaseFirst(ctx context.Context, r *Request) error {
 	if !r.IPAM.NeedsLink() {
 		return nil
 	}

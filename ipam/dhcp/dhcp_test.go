@@ -14,6 +14,8 @@ import (
 	"github.com/cnibox/cnibox/ipam/dhcp"
 	"github.com/cnibox/cnibox/ipam/dhcp/daemon"
 	"github.com/cnibox/cnibox/ipam/dhcp/dhcptest"
+	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 	"github.com/cnibox/cnibox/netutil/nstest"
 	"github.com/cnibox/cnibox/roles"
 	"github.com/cnibox/cnibox/roles/roletest"
@@ -243,6 +245,34 @@ func TestTheServersOptionsAreInTheResult(t *testing.T) {
 	if asked.HostName() != "web-0" || asked.ClassIdentifier() != "me" || len(asked.ParameterRequestList()) != 2 {
 		t.Errorf("the server was told\n%s", asked.Summary())
 	}
+}
+
+// The device is asked over when the pod has it, and before the host has it back.
+func TestHostDeviceHasItsLeaseUntilDel(t *testing.T) {
+	t.Parallel()
+	l := newNode(t)
+	lan := nstest.New(t, "lan")
+	l.Host.Run("ip", "link", "add", "ens1", "type", "veth", "peer", "name", "eth0", "netns", lan.Path)
+	server := dhcptest.Start(t, lan, "eth0", "10.41.0.1/24", dhcptest.Policy{})
+	l.inProcess()
+	l.Node.Server(lan, 80)
+	conf := l.confOf("host-device", `"device": "ens1"`)
+	p := l.Add("host-device", "a", conf)
+	wantAddrs(t, p, 0, "10.41.0.10/24")
+	l.WantSeen(p.NS, "tcp", "10.41.0.1:80", "10.41.0.10")
+	if err := l.Check("host-device", "a", conf); err != nil {
+		t.Errorf("CHECK: %v", err)
+	}
+	l.Del("host-device", "a", conf)
+	eventually(t, 5*time.Second, "the address is given back", func() bool { return len(server.Held()) == 0 })
+	l.Host.Run("ip", "link", "show", "ens1")
+	// Where no server answers, the host keeps the device.
+	server.Set(dhcptest.Policy{Silent: true})
+	_, err := l.Do(roletest.Call{Verb: "ADD", Role: "host-device", Pod: l.Pod("b"), Conf: conf})
+	errtest.Want(t, err, errcode.TryAgainLater, "ipam: the dhcp daemon at "+l.socket+": no server offers an address")
+	l.Host.Run("ip", "link", "show", "ens1")
+	_, err = l.Do(roletest.Call{Verb: "ADD", Role: "host-device", Pod: l.Pod("b"), Conf: l.confOf("host-device", `"device": "ens1", "dpdkMode": true`)})
+	errtest.Want(t, err, errcode.InvalidConfig, "ipam.type: this plugin asks over an interface")
 }
 
 func TestBadInputIsRefused(t *testing.T) {
