@@ -24,7 +24,9 @@ import (
 const request, release = dhcpv4.MessageTypeRequest, dhcpv4.MessageTypeRelease
 
 // isRenewal tells a request for more time, which names the address that the client has.
-func isRenewal(m dhcptest.Seen) bool { return m.MessageType() == request && !m.ClientIPAddr.IsUnspecified() }
+func isRenewal(m dhcptest.Seen) bool {
+	return m.MessageType() == request && !m.ClientIPAddr.IsUnspecified()
+}
 
 func TestAPodHasItsLeaseUntilDel(t *testing.T) {
 	t.Parallel()

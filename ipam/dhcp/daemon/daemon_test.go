@@ -41,11 +41,13 @@ func TestTimesAreTheServersOrThoseOfTheRFC(t *testing.T) {
 		{"a lease alone", []dhcpv4.Option{lease(80 * time.Second)}, 40 * time.Second, 70 * time.Second, 80 * time.Second},
 		{"no lease", nil, 30 * time.Minute, 52*time.Minute + 30*time.Second, time.Hour},
 		{
-			"all", []dhcpv4.Option{lease(80 * time.Second), dhcpv4.OptRenewTimeValue(10 * time.Second), dhcpv4.OptRebindingTimeValue(20 * time.Second)},
+			"all",
+			[]dhcpv4.Option{lease(80 * time.Second), dhcpv4.OptRenewTimeValue(10 * time.Second), dhcpv4.OptRebindingTimeValue(20 * time.Second)},
 			10 * time.Second, 20 * time.Second, 80 * time.Second,
 		},
 		{
-			"in the wrong order", []dhcpv4.Option{lease(80 * time.Second), dhcpv4.OptRenewTimeValue(90 * time.Second), dhcpv4.OptRebindingTimeValue(95 * time.Second)},
+			"in the wrong order",
+			[]dhcpv4.Option{lease(80 * time.Second), dhcpv4.OptRenewTimeValue(90 * time.Second), dhcpv4.OptRebindingTimeValue(95 * time.Second)},
 			80 * time.Second, 80 * time.Second, 80 * time.Second,
 		},
 		{"none", []dhcpv4.Option{lease(0)}, shortest, shortest, shortest},
