@@ -22,6 +22,7 @@ func roleInfos() []roleInfo {
 		{Name: "bandwidth", Kind: "meta", Summary: "limits how fast a pod sends and receives"},
 		{Name: "bridge", Kind: "main", Summary: "joins pods to a bridge by a veth pair"},
 		{Name: fused.Name, Kind: "meta", Summary: "runs the plugins of a list in one process"},
+		{Name: "dhcp", Kind: "ipam", Summary: "asks a DHCP server, by way of a daemon (cnibox dhcp daemon)"},
 		{Name: "dummy", Kind: "main", Summary: "gives the pod an interface that leads nowhere"},
 		{Name: "firewall", Kind: "meta", Summary: "admits pods' forwarded traffic, and keeps pods apart"},
 		{Name: "flannel", Kind: "meta", Summary: "attaches pods to the subnet that flanneld has given to this node"},

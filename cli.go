@@ -63,7 +63,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		HideHelpCommand: true,
 		OnUsageError:    onUsage,
 		ExitErrHandler:  func(*cli.Context, error) {}, // never exits by itself
-		Commands:        []*cli.Command{installCommand(), uninstallCommand(), fuseCommand(), syncCommand(), rolesCommand(), versionCommand()},
+		Commands:        []*cli.Command{installCommand(), uninstallCommand(), dhcpCommand(), fuseCommand(), syncCommand(), rolesCommand(), versionCommand()},
 		Action: func(c *cli.Context) error {
 			if name := c.Args().First(); name != "" {
 				return usagef("unknown command or plugin %q", name)
@@ -73,7 +73,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 	}
 	for _, command := range app.Commands {
 		command.OnUsageError = onUsage
-		if command.ArgsUsage == "" {
+		if command.ArgsUsage == "" && command.Subcommands == nil {
 			command.Before = noArguments
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cnibox/cnibox/ipam/dhcp"
 	"github.com/cnibox/cnibox/ipam/hostlocal"
 	"github.com/cnibox/cnibox/ipam/static"
 	"github.com/cnibox/cnibox/netutil/trace"
@@ -39,6 +40,7 @@ func roleTable() roles.Table {
 		"bandwidth":   bandwidth.New(),
 		"bridge":      bridge.New(),
 		fused.Name:    fused.New(),
+		"dhcp":        dhcp.New(),
 		"dummy":       dummy.New(),
 		"firewall":    firewall.New(),
 		"flannel":     flannel.New(),
@@ -67,6 +69,9 @@ func main() {
 func dispatch(args []string) int {
 	if len(args) == 0 {
 		return commandLine([]string{executableName})
+	}
+	if isDaemon(args) {
+		return commandLine(append([]string{executableName, "dhcp"}, args[1:]...))
 	}
 	table := roleTable()
 	name := filepath.Base(args[0])

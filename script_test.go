@@ -13,6 +13,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/cnibox/cnibox/ipam/dhcp/dhcptest"
 	"github.com/cnibox/cnibox/netutil/nstest"
 	"github.com/cnibox/cnibox/roles"
 )
@@ -148,6 +149,9 @@ type scriptHost struct {
 	farm  string
 	data  string   // where configurations tell host-local to keep its files
 	calls []string // "VERB role"
+
+	dhcpd  *dhcptest.Server
+	daemon *exec.Cmd // cnibox dhcp daemon
 }
 
 type hostKey struct{}

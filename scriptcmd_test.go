@@ -33,6 +33,9 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 		"cmpjson":  cmdCmpJSON,
 		"reserved": cmdReserved,
 		"leaks":    cmdLeaks,
+		"dhcpd":    cmdDHCPD,
+		"leases":   cmdLeases,
+		"daemon":   cmdDaemon,
 	}
 }
 

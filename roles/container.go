@@ -215,7 +215,7 @@ func askIPAM(ctx context.Context, r *Request, into *types100.Result) ([]IP, erro
 // for them and their routes. Where the link must be there first, plan is called before without any.
 func Attach(ctx context.Context, r *Request, res *types100.Result, plan func([]IP) (*netutil.Plan, error)) (*netutil.Applied, error) {
 	if r.IPAM.NeedsLink() {
-		return linkFirst(ctx, r, res, plan)
+		return LinkFirst(ctx, r, res, plan)
 	}
 	var ips []IP
 	if r.IPAM != nil {
@@ -231,8 +231,8 @@ func Attach(ctx context.Context, r *Request, res *types100.Result, plan func([]I
 	return Apply(ctx, r, p)
 }
 
-// linkFirst makes the link, asks for addresses, and then makes what is missing of the whole plan.
-func linkFirst(ctx context.Context, r *Request, res *types100.Result, plan func([]IP) (*netutil.Plan, error)) (*netutil.Applied, error) {
+// LinkFirst makes the link, asks the ipam plugin for addresses, and then makes what is missing of the whole plan (Delegate.NeedsLink).
+func LinkFirst(ctx context.Context, r *Request, res *types100.Result, plan func([]IP) (*netutil.Plan, error)) (*netutil.Applied, error) {
 	p, err := plan(nil)
 	if err != nil {
 		return nil, err

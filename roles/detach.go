@@ -15,10 +15,18 @@ import (
 // The packet filter comes before the link, although the container can still send for the moment between the two: the kernel then waits
 // once, and not twice, until no packet looks at what is gone, which is most of the time that DEL takes.
 func Detach(ctx context.Context, r *Request, features ...nft.Feature) error {
-	errs := []error{netutil.NFT(r.Host).Delete(r.Owner, features...), deleteLink(r)}
+	errs := []error{ReleaseFirst(ctx, r), netutil.NFT(r.Host).Delete(r.Owner, features...), deleteLink(r)}
 	// While the container may still send, its address must not go to another.
-	if err := errors.Join(errs...); err != nil || r.IPAM == nil {
+	if err := errors.Join(errs...); err != nil || r.IPAM == nil || r.IPAM.NeedsLink() {
 		return err
+	}
+	return r.IPAM.Del(ctx)
+}
+
+// ReleaseFirst is DEL of an ipam plugin that tells others over the interface that the address is free (Delegate.NeedsLink); that of others comes last.
+func ReleaseFirst(ctx context.Context, r *Request) error {
+	if !r.IPAM.NeedsLink() {
+		return nil
 	}
 	return r.IPAM.Del(ctx)
 }

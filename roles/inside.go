@@ -2,6 +2,7 @@ package roles
 
 import (
 	"context"
+	"errors"
 	"net"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -51,7 +52,7 @@ func (x *Inside) Add(ctx context.Context, r *Request) (*types100.Result, error) 
 // attach makes the plan for the addresses that the ipam plugin gives, for those taken over, or for none.
 func (x *Inside) attach(ctx context.Context, r *Request, res *types100.Result, plan func([]IP) (*netutil.Plan, error)) (*netutil.Applied, error) {
 	if r.IPAM.NeedsLink() {
-		return linkFirst(ctx, r, res, plan)
+		return LinkFirst(ctx, r, res, plan)
 	}
 	var ips []IP
 	var err error
@@ -122,13 +123,12 @@ func macOf(iface *types100.Interface) (net.HardwareAddr, error) {
 
 // DetachInside is DEL. The address is given back when no packet of the container can be left.
 func DetachInside(ctx context.Context, r *Request, kinds ...netutil.Kind) error {
+	errs := []error{ReleaseFirst(ctx, r)}
 	if r.Sandbox != nil {
-		if err := netutil.DeleteInside(r.Sandbox, r.Owner, kinds...); err != nil {
-			return err
-		}
+		errs = append(errs, netutil.DeleteInside(r.Sandbox, r.Owner, kinds...))
 	}
-	if r.IPAM == nil {
-		return nil
+	if err := errors.Join(errs...); err != nil || r.IPAM == nil || r.IPAM.NeedsLink() {
+		return err
 	}
 	return r.IPAM.Del(ctx)
 }

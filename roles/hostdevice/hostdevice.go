@@ -50,13 +50,16 @@ func (x role) Add(ctx context.Context, r *roles.Request) (*types100.Result, erro
 	}
 	res := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
 	var ips []roles.IP
-	if r.IPAM != nil {
+	switch {
+	case r.IPAM.NeedsLink() && d == nil:
+		return nil, errcode.Errorf(errcode.InvalidConfig, "ipam.type: this plugin asks over an interface, and a device for userspace has none")
+	case r.IPAM != nil && !r.IPAM.NeedsLink():
 		if ips, err = roles.Addresses(ctx, r, res); err != nil {
 			return nil, err
 		}
 	}
 	if d != nil {
-		if err := handOver(ctx, r, d, ips, res); err != nil {
+		if ips, err = handOver(ctx, r, d, ips, res); err != nil {
 			return nil, err
 		}
 	}
@@ -76,19 +79,28 @@ func (x role) locate(host *netutil.Namespace, c *conf, hardware *device) (*rtnl.
 	return x.sysfs.find(host, c, hardware)
 }
 
-func handOver(ctx context.Context, r *roles.Request, d *rtnl.Device, ips []roles.IP, res *types100.Result) error {
-	p, err := plan(r.Owner, nil, 0, ips, res.Routes)
-	if err != nil {
-		return err
+// handOver moves the interface and sets it up with the addresses, which it returns: those given, or those that can be asked for only then.
+func handOver(ctx context.Context, r *roles.Request, d *rtnl.Device, given []roles.IP, res *types100.Result) ([]roles.IP, error) {
+	planFor := func(ips []roles.IP) (*netutil.Plan, error) {
+		given = ips
+		if err := roles.CheckMTUFor(ips, d.MTU); err != nil {
+			return nil, fmt.Errorf("interface %s: %w", d.Name, err)
+		}
+		return plan(r.Owner, nil, 0, ips, res.Routes)
 	}
-	if err := roles.CheckMTUFor(ips, d.MTU); err != nil {
-		return fmt.Errorf("interface %s: %w", d.Name, err)
+	p, err := planFor(given)
+	if err != nil {
+		return nil, err
 	}
 	if err := netutil.HandOver(kernel(r), r.Owner, d, r.Undo); err != nil {
-		return err
+		return nil, err
 	}
-	_, err = roles.Apply(ctx, r, p)
-	return err
+	if r.IPAM.NeedsLink() {
+		_, err = roles.LinkFirst(ctx, r, res, planFor)
+	} else {
+		_, err = roles.Apply(ctx, r, p)
+	}
+	return given, err
 }
 
 func kernel(r *roles.Request) netutil.Kernel { return netutil.Kernel{Host: r.Host, Sandbox: r.Sandbox} }
@@ -146,10 +158,11 @@ func (x role) Del(ctx context.Context, r *roles.Request) error {
 	if err := roles.Decode(r.Conf, c, true); err != nil {
 		return err
 	}
+	released := roles.ReleaseFirst(ctx, r)
 	err := x.takeBack(r, c)
 	// A device that is back, if under another name, is out of the container: its address can go to another.
-	if err != nil && errcode.Of(err) != errcode.AlreadyExists || r.IPAM == nil {
-		return err
+	if err != nil && errcode.Of(err) != errcode.AlreadyExists || r.IPAM == nil || r.IPAM.NeedsLink() {
+		return errors.Join(released, err)
 	}
 	return errors.Join(err, r.IPAM.Del(ctx))
 }

@@ -1,0 +1,189 @@
+package daemon
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnibox/cnibox/netutil"
+	"github.com/cnibox/cnibox/netutil/rtnl"
+)
+
+// Ports of DHCP (RFC 2131, section 4.1).
+const (
+	serverPort = 67
+	clientPort = 68
+)
+
+// socket exchanges DHCP messages over a link that need not have an address yet: IP packets in link-layer frames. It is opened in the container's
+// namespace and stays there, so no thread does. It lives for one exchange.
+type socket struct {
+	file *os.File
+	link int
+}
+
+// openSocket opens a socket on the link of the namespace.
+func openSocket(n *netutil.Namespace, l *rtnl.Link) (*socket, error) {
+	var fd int
+	err := n.Do(func() (err error) {
+		// Of no protocol until it is bound: else it would take in what other links receive.
+		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("packet socket on %s: %w", l.Name, err)
+	}
+	filter := repliesOnly()
+	err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_IP), Ifindex: l.Index})
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("packet socket on %s: %w", l.Name, err)
+	}
+	return &socket{os.NewFile(uintptr(fd), "packet socket on "+l.Name), l.Index}, nil
+}
+
+func networkOrder(n uint16) uint16 {
+	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n))
+}
+
+// repliesOnly lets only unfragmented UDP datagrams to the client's port in (linux/filter.h).
+func repliesOnly() []unix.SockFilter {
+	const (
+		loadByte, loadHalf, loadHalfX, lengthOfIP = 0x30, 0x28, 0x48, 0xb1
+		equal, anySet, accept                     = 0x15, 0x45, 0x06
+	)
+	return []unix.SockFilter{
+		{Code: loadByte, K: 9},
+		{Code: equal, K: unix.IPPROTO_UDP, Jf: 6},
+		{Code: loadHalf, K: 6},
+		{Code: anySet, K: 0x1fff, Jt: 4},
+		{Code: lengthOfIP, K: 0},
+		{Code: loadHalfX, K: 2},
+		{Code: equal, K: clientPort, Jf: 1},
+		{Code: accept, K: 0xffff},
+		{Code: accept, K: 0},
+	}
+}
+
+func (s *socket) close() { _ = s.file.Close() }
+
+// broadcast sends a message to all, from the address that the client has, or none.
+func (s *socket) broadcast(m *dhcpv4.DHCPv4) error { return s.send(m, net.IPv4bcast) }
+
+// send sends a message to an address, in a frame to all.
+func (s *socket) send(m *dhcpv4.DHCPv4, address net.IP) error {
+	to := &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_IP), Ifindex: s.link, Halen: 6, Addr: [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}}
+	packet := udpPacket(m.ClientIPAddr, address, m.ToBytes())
+	raw, err := s.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	err = raw.Write(func(fd uintptr) bool {
+		sent = unix.Sendto(int(fd), packet, 0, to)
+		return !errors.Is(sent, unix.EAGAIN)
+	})
+	return errors.Join(err, sent)
+}
+
+// udpPacket is an IPv4 packet (RFC 791) with a UDP datagram (RFC 768) in it, without a checksum of that, which is optional.
+func udpPacket(from, to net.IP, payload []byte) []byte {
+	const header, udpHeader, ttl = 20, 8, 64
+	if from.To4() == nil {
+		from = net.IPv4zero
+	}
+	p := make([]byte, header+udpHeader, header+udpHeader+len(payload))
+	p[0] = 4<<4 | header/4
+	binary.BigEndian.PutUint16(p[2:], uint16(cap(p)))
+	p[8], p[9] = ttl, unix.IPPROTO_UDP
+	copy(p[12:], from.To4())
+	copy(p[16:], to.To4())
+	binary.BigEndian.PutUint16(p[10:], checksum(p[:header]))
+	udp := p[header:]
+	binary.BigEndian.PutUint16(udp, clientPort)
+	binary.BigEndian.PutUint16(udp[2:], serverPort)
+	binary.BigEndian.PutUint16(udp[4:], uint16(udpHeader+len(payload)))
+	return append(p, payload...)
+}
+
+// checksum is that of the Internet (RFC 1071).
+func checksum(b []byte) uint16 {
+	var sum uint32
+	for i := 0; i+1 < len(b); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return ^uint16(sum)
+}
+
+// receive waits for an answer to the message until the deadline.
+func (s *socket) receive(ctx context.Context, to *dhcpv4.DHCPv4, deadline time.Time) (*dhcpv4.DHCPv4, error) {
+	defer context.AfterFunc(ctx, func() { _ = s.file.SetReadDeadline(time.Unix(1, 0)) })()
+	if err := s.file.SetReadDeadline(deadline); err != nil {
+		return nil, err
+	}
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := s.file.Read(buf)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			return nil, err
+		}
+		m := parseReply(buf[:n])
+		if m != nil && m.TransactionID == to.TransactionID && m.ClientHWAddr.String() == to.ClientHWAddr.String() {
+			return m, nil
+		}
+	}
+}
+
+// parseReply reads a DHCP reply out of an IP packet; nil if it is none.
+func parseReply(packet []byte) *dhcpv4.DHCPv4 {
+	const least, udpHeader = 20, 8
+	if len(packet) < least {
+		return nil
+	}
+	header := int(packet[0]&0xf) * 4
+	if header < least || len(packet) < header+udpHeader {
+		return nil
+	}
+	size := int(binary.BigEndian.Uint16(packet[header+4:]))
+	if size < udpHeader || header+size > len(packet) {
+		return nil
+	}
+	m, err := dhcpv4.FromBytes(packet[header+udpHeader : header+size])
+	if err != nil || m.OpCode != dhcpv4.OpcodeBootReply {
+		return nil
+	}
+	return m
+}
+
+// unicast sends a message to a server from the address that the client has, by the namespace's own routes.
+func unicast(n *netutil.Namespace, from, server net.IP, m *dhcpv4.DHCPv4) error {
+	return n.Do(func() error {
+		local := &net.UDPAddr{IP: from, Port: clientPort}
+		c, err := net.DialUDP("udp4", local, &net.UDPAddr{IP: server, Port: serverPort})
+		if err != nil { // the port is somebody's: a server does not mind
+			c, err = net.DialUDP("udp4", nil, &net.UDPAddr{IP: server, Port: serverPort})
+		}
+		if err != nil {
+			return err
+		}
+		defer func() { _ = c.Close() }()
+		_, err = c.Write(m.ToBytes())
+		return err
+	})
+}
