@@ -31,6 +31,13 @@ func TestCommandLine(t *testing.T) {
 		{"install --dir " + farm + " --role bridge --role nonsense", exitUsage, "", "--role nonsense: no such plugin"},
 		{"install --dir=", exitUsage, "", "--dir is empty"},
 		{"roles --output xml", exitUsage, "", "--output xml: want text or json"},
+		{"dhcp", exitOK, "daemon ", ""},
+		{"dhcp daemon --help", exitOK, "--state-dir", ""},
+		{"dhcp nonsense", exitUsage, "", "unknown command dhcp nonsense"},
+		{"dhcp daemon nonsense", exitUsage, "", "daemon takes no arguments: nonsense"},
+		{"dhcp daemon --nonsense", exitUsage, "", "nonsense"},
+		{"dhcp daemon --timeout 0s", exitUsage, "", "--timeout 0s: want more than nothing"},
+		{"dhcp daemon --socketpath /dev/null/dhcp.sock", exitFailure, "", "/dev/null"},
 		{"install --dir /dev/null", exitFailure, "", "/dev/null"},
 	} {
 		t.Run("cnibox "+tt.args, func(t *testing.T) {

@@ -220,14 +220,18 @@ func eventually(t *testing.T, limit time.Duration, what string, is func() bool) 
 	}
 }
 
-// handed starts the daemon with a socket, as systemd does.
+// handed starts the daemon with a socket, as systemd does, and by the plugin's name, as the reference's unit has it.
 func (l *lan) handed(socket *os.File) {
 	l.t.Helper()
 	file, err := executable()
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	cmd := exec.Command("sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"`, "sh", file, "dhcp", "daemon", "--socketpath", "/nonexistent/dhcp.sock", "--state-dir", l.state)
+	plugin := filepath.Join(l.t.TempDir(), "dhcp")
+	if err := os.Symlink(file, plugin); err != nil {
+		l.t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"`, "sh", plugin, "daemon", "--socketpath", "/nonexistent/dhcp.sock", "--state-dir", l.state)
 	cmd.ExtraFiles = []*os.File{socket}
 	cmd.Stdout, cmd.Stderr = l.log, l.log
 	if err := nstest.Enter(l.Host.Path, cmd.Start); err != nil {

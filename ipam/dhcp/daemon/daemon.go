@@ -13,6 +13,7 @@ import (
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/ipam/dhcp/wire"
 	"github.com/cnibox/cnibox/netutil/owner"
@@ -275,6 +276,11 @@ func (d *DHCP) Serve(ctx context.Context, l net.Listener) error {
 		c, err := l.Accept()
 		if ctx.Err() != nil {
 			return nil
+		}
+		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) { // for the moment: the leases must be kept
+			d.logf("a call: %v", err)
+			_ = pause(ctx, time.Second)
+			continue
 		}
 		if err != nil {
 			return err
