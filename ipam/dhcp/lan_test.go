@@ -109,8 +109,11 @@ func (l *lan) inProcess() (stop func()) {
 	return stop
 }
 
-// executable is cnibox, built once.
+// executable is cnibox, built once. CNIBOX_TEST_EXECUTABLE names one that was built beforehand.
 var executable = sync.OnceValues(func() (string, error) {
+	if built := os.Getenv("CNIBOX_TEST_EXECUTABLE"); built != "" {
+		return built, nil
+	}
 	dir, err := os.MkdirTemp("", "cnibox-dhcp-")
 	if err != nil {
 		return "", err
@@ -125,7 +128,7 @@ var executable = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if file, err := executable(); err == nil {
+	if file, err := executable(); err == nil && os.Getenv("CNIBOX_TEST_EXECUTABLE") == "" {
 		_ = os.RemoveAll(filepath.Dir(file))
 	}
 	os.Exit(code)
