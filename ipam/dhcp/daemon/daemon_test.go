@@ -101,6 +101,16 @@ func TestOptionsOfTheServerBecomeTheResult(t *testing.T) {
 	}
 }
 
+func TestARenewalKeepsWhatTheServerDoesNotRepeat(t *testing.T) {
+	t.Parallel()
+	first := ack(t, dhcpv4.OptSubnetMask(net.CIDRMask(20, 32)), dhcpv4.OptRouter(net.IPv4(10, 0, 0, 1)), dhcpv4.OptRenewTimeValue(time.Second))
+	again := ack(t, dhcpv4.OptRouter(net.IPv4(10, 0, 0, 2)))
+	inherit(again, first)
+	if a := address(again); a.String() != "10.0.0.5/20" || !gateway(again).Equal(net.IPv4(10, 0, 0, 2)) || again.IPAddressRenewalTime(0) != 0 {
+		t.Errorf("it is\n%s", again.Summary())
+	}
+}
+
 func TestWishesAreToldToTheServer(t *testing.T) {
 	t.Parallel()
 	byDefault := []byte{1, 3, 6, 12, 15, 26, 33, 42, 51, 54, 119, 121}

@@ -128,10 +128,10 @@ func (l *lease) extend(ctx context.Context, ack *dhcpv4.DHCPv4, until time.Durat
 	case err != nil:
 		return err
 	}
-	if !got.YourIPAddr.Equal(ack.YourIPAddr) {
-		if err := l.replace(ack, got); err != nil {
-			return err
-		}
+	if got.YourIPAddr.Equal(ack.YourIPAddr) {
+		inherit(got, ack)
+	} else if err := l.replace(ack, got); err != nil {
+		return err
 	}
 	l.d.logf("%s: %s renewed", l.Owner, got.YourIPAddr)
 	return l.commit(got)

@@ -116,6 +116,19 @@ func (w *Wishes) modifiers(clientID string, cniArgs map[string]string) []dhcpv4.
 	return out
 }
 
+// inherit fills in what a server says in its first acknowledgement and not again when the lease is renewed, as some do.
+func inherit(ack, from *dhcpv4.DHCPv4) {
+	for code, value := range from.Options {
+		switch dhcpv4.GenericOptionCode(code) {
+		case 51, 58, 59: // the times are those of this message
+			continue
+		}
+		if _, ok := ack.Options[code]; !ok {
+			ack.Options[code] = value
+		}
+	}
+}
+
 // defaultLease is how long a lease lasts of which the server does not say (option 51, which it must).
 const defaultLease = time.Hour
 
