@@ -14,7 +14,7 @@ import (
 	"github.com/cnibox/cnibox/roles/roletest"
 )
 
-// TestWithServers has dnsmasq and ISC dhcpd lease an address, renew the lease, and take it back.
+// TestWithServers has dnsmasq and ISC dhcpd lease an address, give a lease, and take it back.
 func TestWithServers(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(t *testing.T, l *lan) (released func(address string) bool){"dnsmasq": dnsmasq, "dhcpd": dhcpd} {
