@@ -78,7 +78,7 @@ func unsolicitedNA(mac net.HardwareAddr, addr netip.Addr) []byte {
 	ip = append(append(ip, addr.AsSlice()...), allNodes...)
 	// RFC 8200, section 8.1: the pseudo-header is the addresses, the length and the protocol.
 	pseudo := append([]byte{0, 0, 0, byte(len(icmp)), 0, 0, 0, unix.IPPROTO_ICMPV6}, ip[8:]...)
-	binary.BigEndian.PutUint16(icmp[2:], checksum(append(pseudo, icmp...)))
+	binary.BigEndian.PutUint16(icmp[2:], Checksum(append(pseudo, icmp...)))
 
 	f := ethernetHeader(net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}, mac, unix.ETH_P_IPV6) // RFC 2464, section 7
 	return append(append(f, ip...), icmp...)
@@ -88,8 +88,8 @@ func ethernetHeader(to, from net.HardwareAddr, kind uint16) []byte {
 	return binary.BigEndian.AppendUint16(append(append([]byte{}, to...), from...), kind)
 }
 
-// checksum is that of the Internet (RFC 1071) of an even number of bytes.
-func checksum(b []byte) uint16 {
+// Checksum is that of the Internet (RFC 1071) of an even number of bytes.
+func Checksum(b []byte) uint16 {
 	var sum uint32
 	for ; len(b) >= 2; b = b[2:] {
 		sum += uint32(binary.BigEndian.Uint16(b))

@@ -13,6 +13,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/rfc1035label"
 
+	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/netutil/record"
 )
@@ -225,7 +226,7 @@ func TestAReplyIsReadFromItsPacket(t *testing.T) {
 	if m := parseReply(packet); m == nil || !m.YourIPAddr.Equal(net.IPv4(10, 0, 0, 5)) {
 		t.Errorf("read %v", m)
 	}
-	if sum := checksum(packet[:20]); sum != 0 {
+	if sum := netutil.Checksum(packet[:20]); sum != 0 {
 		t.Errorf("the header's checksum is off by %x", sum)
 	}
 }

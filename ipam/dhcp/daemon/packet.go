@@ -108,24 +108,12 @@ func udpPacket(from, to net.IP, payload []byte) []byte {
 	p[8], p[9] = ttl, unix.IPPROTO_UDP
 	copy(p[12:], from.To4())
 	copy(p[16:], to.To4())
-	binary.BigEndian.PutUint16(p[10:], checksum(p[:header]))
+	binary.BigEndian.PutUint16(p[10:], netutil.Checksum(p[:header]))
 	udp := p[header:]
 	binary.BigEndian.PutUint16(udp, clientPort)
 	binary.BigEndian.PutUint16(udp[2:], serverPort)
 	binary.BigEndian.PutUint16(udp[4:], uint16(udpHeader+len(payload)))
 	return append(p, payload...)
-}
-
-// checksum is that of the Internet (RFC 1071).
-func checksum(b []byte) uint16 {
-	var sum uint32
-	for i := 0; i+1 < len(b); i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(b[i:]))
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	return ^uint16(sum)
 }
 
 // receive waits for an answer to the message until the deadline.
