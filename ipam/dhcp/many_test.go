@@ -51,7 +51,8 @@ func TestManyLeasesNeedFewThreadsAndDescriptors(t *testing.T) {
 	if len(renewed) != count {
 		t.Errorf("%d leases of %d were renewed", len(renewed), count)
 	}
-	if threads > 60 || descriptors > 2*count+20 || waiting > 20 {
+	// A lease that waits has neither. One that is renewed has up to four descriptors: two sockets, the namespace and a netlink socket there.
+	if threads > count/2 || descriptors > 4*count+20 || waiting > 20 {
 		t.Errorf("%d threads and %d descriptors are too many, or %d when leases wait", threads, descriptors, waiting)
 	}
 }
