@@ -33,6 +33,11 @@ func wanted() []string {
 // fetchKernel downloads Debian's kernel into the cache, unless the newest is there, and unpacks it.
 func fetchKernel(ctx context.Context, cache string) (*kernel, error) {
 	deps, err := output(ctx, "apt-cache", "depends", metaPackage)
+	if err != nil { // the lists of packages are not there
+		if _, err = output(ctx, "apt-get", "-qq", "update"); err == nil {
+			deps, err = output(ctx, "apt-cache", "depends", metaPackage)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

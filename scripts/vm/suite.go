@@ -33,6 +33,7 @@ func excluded() map[string][]string {
 		},
 		"ipam/dhcp": {
 			"^TestWithReference$", // needs the go command
+			"^TestManyLeases",     // 200 at once are more than an emulated machine answers in time; with any kernel the daemon does the same
 		},
 		"ipam/hostlocal": {
 			"^TestWithReference$", // needs the go command; it is about files only
