@@ -104,7 +104,7 @@ func (role) Del(ctx context.Context, r *roles.Request) error {
 		}
 		return nil
 	}
-	if daemon.LeaveWord(socket, r.Owner, a) {
+	if daemon.LeaveWord(socket, r.Owner) {
 		// It may have started in between, and have looked for words already.
 		_ = wire.Release(ctx, socket, a)
 	}

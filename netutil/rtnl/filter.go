@@ -49,7 +49,7 @@ func (f *Filter) protocol() (etherType uint16, rank uint32) {
 func NewFilter(f Filter) rawnl.Message {
 	protocol, rank := f.protocol()
 	info := rank<<16 | uint32(swap(protocol))
-	return traffic(unix.RTM_NEWTFILTER, create1, f.Link, 0, f.Parent, info, "u32", func(a *rawnl.Attrs) {
+	return traffic(unix.RTM_NEWTFILTER, createNew, f.Link, 0, f.Parent, info, "u32", func(a *rawnl.Attrs) {
 		a.Uint32(u32Class, f.Class)
 		a.Bytes(u32Selector, f.selector())
 		if f.To == 0 {

@@ -71,11 +71,11 @@ func traffic(kind, flags uint16, link int, handle, parent, info uint32, name str
 	return rawnl.Message{Type: kind, Flags: flags, Body: append(b, a...)}
 }
 
-const create1 = unix.NLM_F_CREATE | unix.NLM_F_EXCL
+const createNew = unix.NLM_F_CREATE | unix.NLM_F_EXCL
 
 // NewTBF puts a token bucket filter at a link's root (tc-tbf(8)). The kernel answers unix.EEXIST if somebody has put a discipline there.
 func NewTBF(link int, s Shape) rawnl.Message {
-	return traffic(unix.RTM_NEWQDISC, create1, link, RootQdisc, atRoot, 0, "tbf", func(a *rawnl.Attrs) {
+	return traffic(unix.RTM_NEWQDISC, createNew, link, RootQdisc, atRoot, 0, "tbf", func(a *rawnl.Attrs) {
 		parms := append(rateSpec(s.Rate), make([]byte, sizeOfRate)...)
 		for _, n := range []uint32{s.Limit, 0, 0} { // the buffer follows from the burst
 			parms = binary.NativeEndian.AppendUint32(parms, n)
@@ -91,7 +91,7 @@ func NewTBF(link int, s Shape) rawnl.Message {
 // NewHTB puts a hierarchical token bucket (tc-htb(8)) at a link's root. What no filter sends elsewhere goes to the class ShapedClass, or past
 // all classes.
 func NewHTB(link int, shapeAll bool) rawnl.Message {
-	return traffic(unix.RTM_NEWQDISC, create1, link, RootQdisc, atRoot, 0, "htb", func(a *rawnl.Attrs) {
+	return traffic(unix.RTM_NEWQDISC, createNew, link, RootQdisc, atRoot, 0, "htb", func(a *rawnl.Attrs) {
 		const version, rate2quantum = 3, 10
 		var class uint32
 		if shapeAll {
@@ -107,7 +107,7 @@ func NewHTB(link int, shapeAll bool) rawnl.Message {
 
 // NewHTBClass makes the class ShapedClass. The kernel counts its burst in time, of which it has up to 274 s.
 func NewHTBClass(link int, s Shape) rawnl.Message {
-	return traffic(unix.RTM_NEWTCLASS, create1, link, ShapedClass, RootQdisc, 0, "htb", func(a *rawnl.Attrs) {
+	return traffic(unix.RTM_NEWTCLASS, createNew, link, ShapedClass, RootQdisc, 0, "htb", func(a *rawnl.Attrs) {
 		const quantum = 60000 // bytes; of no meaning for a single class, but the kernel warns of what it derives itself
 		buffer := uint32(min(Ticks(s), 1<<32-1))
 		parms := append(rateSpec(s.Rate), rateSpec(s.Rate)...)
@@ -130,7 +130,7 @@ func Ticks(s Shape) uint64 {
 
 // NewFIFO has packets wait in a plain queue below the class.
 func NewFIFO(link int, s Shape) rawnl.Message {
-	m := traffic(unix.RTM_NEWQDISC, create1, link, 0, ShapedClass, 0, "bfifo", nil)
+	m := traffic(unix.RTM_NEWQDISC, createNew, link, 0, ShapedClass, 0, "bfifo", nil)
 	a := rawnl.Attrs{}
 	a.Bytes(traOptions, binary.NativeEndian.AppendUint32(nil, s.Limit))
 	m.Body = append(m.Body, a...)
@@ -145,7 +145,7 @@ func NewFairQueue(link int) rawnl.Message {
 
 // NewIngress lets filters see what a link receives.
 func NewIngress(link int) rawnl.Message {
-	return traffic(unix.RTM_NEWQDISC, create1, link, IngressQdisc, atIngress, 0, "ingress", nil)
+	return traffic(unix.RTM_NEWQDISC, createNew, link, IngressQdisc, atIngress, 0, "ingress", nil)
 }
 
 // DelQdisc removes the discipline at a link's root, with all below it, if it has the handle.

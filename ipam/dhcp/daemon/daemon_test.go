@@ -167,13 +167,13 @@ func TestWordIsHeededOnce(t *testing.T) {
 	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "run", "dhcp.sock")
 	gone := owner.Owner{Network: "net", ContainerID: "a", IfName: "eth0"}
-	if LeaveWord(socket, gone, nil) {
+	if LeaveWord(socket, gone) {
 		t.Error("word is left where no daemon can have been")
 	}
 	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if !LeaveWord(socket, gone, nil) {
+	if !LeaveWord(socket, gone) {
 		t.Error("no word is left")
 	}
 	var released []owner.Owner

@@ -11,7 +11,6 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"golang.org/x/sys/unix"
 
-	"github.com/cnibox/cnibox/ipam/dhcp/wire"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/netutil/record"
 )
@@ -31,7 +30,7 @@ type saved struct {
 
 const ending = ".json"
 
-// nameOf is the lease's file. Neither the identifier of a container nor the name of an interface has a "=".
+// nameOf is the lease's file: a hash of the owner, whose parts could be too long for a file's name.
 func nameOf(o owner.Owner) string { return o.LinkName() + ending }
 
 func (s *saved) ack() (*dhcpv4.DHCPv4, error) { return dhcpv4.FromBytes(s.ACK) }
@@ -90,7 +89,7 @@ type word struct {
 
 // LeaveWord has the next daemon at the socket give back an attachment's lease. Where no daemon can ever have been there is no lease. It tells
 // whether word was left.
-func LeaveWord(socket string, o owner.Owner, _ *wire.Args) bool {
+func LeaveWord(socket string, o owner.Owner) bool {
 	if _, err := os.Stat(filepath.Dir(socket)); err != nil {
 		return false
 	}

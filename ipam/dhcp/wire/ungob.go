@@ -10,7 +10,6 @@ import (
 type reader struct {
 	r     *bufio.Reader
 	types map[int]*shape
-	// What is read of a type before it is defined refers to it by number.
 }
 
 // Bounds of what is read: lists and records within one another, and parts of a value altogether.
