@@ -149,6 +149,9 @@ func decodeRecord(text string) (r recorded, ok bool) {
 		return r, false
 	}
 	r.owner = owner.Owner{Network: first[1], ContainerID: first[2], IfName: first[3]}
+	if len(r.owner.IfName) >= unix.IFNAMSIZ { // nobody has an interface of such a name
+		return recorded{}, false
+	}
 	f, err := strconv.ParseUint(first[4], 10, 8)
 	if err != nil {
 		return r, false

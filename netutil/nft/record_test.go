@@ -62,6 +62,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add(encodeRecord(recordOwnerInTest, Isolation, []Entry{IsolateEntry{"veth0"}}))
 	f.Add("attachment n c i 2\nport 6 - 80 10.0.0.1 80 saddr true 10.0.0.0/8\nsnat fd00::1 fd00::/64 true\nend\n")
 	f.Add("attachment n c i 4\nforward 10.0.0.1 10.0.0.0/24 br0 - trusted false\ningress 10.0.0.1 -\nend\n")
+	f.Add("attachment n c " + strings.Repeat("i", 300) + " 5\nisolate veth0\nend\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		r, ok := decodeRecord(text)
 		if !ok {

@@ -100,7 +100,7 @@ func (o Owner) Text(limit int) string {
 	network := NetworkText(o.Network, room/2)
 	id := o.ContainerID
 	if keep := room - len(network); len(id) > keep {
-		id = id[:keep]
+		id = id[:max(keep, 0)]
 	}
 	return network + "/" + id + "~" + o.hash() + "/" + o.IfName
 }
