@@ -68,20 +68,25 @@ func unsolicitedNA(mac net.HardwareAddr, addr netip.Addr) []byte {
 		neighborAdvertisement = 136
 		override              = 0x20
 		targetLinkAddress     = 2 // option, of one unit of 8 bytes
-		hopLimit              = 255
 	)
-	allNodes := netip.MustParseAddr("ff02::1").AsSlice()
+	allNodes := netip.MustParseAddr("ff02::1")
 	icmp := append([]byte{neighborAdvertisement, 0, 0, 0, override, 0, 0, 0}, addr.AsSlice()...)
 	icmp = append(append(icmp, targetLinkAddress, 1), mac...)
 
+	f := ethernetHeader(net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}, mac, unix.ETH_P_IPV6) // RFC 2464, section 7
+	return append(f, NeighborPacket(addr, allNodes, icmp)...)
+}
+
+// NeighborPacket is an IPv6 packet with a message of neighbour discovery (RFC 4861), which has an even number of bytes, at most 255. Its checksum is
+// filled in.
+func NeighborPacket(from, to netip.Addr, icmp []byte) []byte {
+	const hopLimit = 255 // section 7.1.1: so that it cannot have come through a router
 	ip := []byte{6 << 4, 0, 0, 0, 0, byte(len(icmp)), unix.IPPROTO_ICMPV6, hopLimit}
-	ip = append(append(ip, addr.AsSlice()...), allNodes...)
+	ip = append(append(ip, from.AsSlice()...), to.AsSlice()...)
 	// RFC 8200, section 8.1: the pseudo-header is the addresses, the length and the protocol.
 	pseudo := append([]byte{0, 0, 0, byte(len(icmp)), 0, 0, 0, unix.IPPROTO_ICMPV6}, ip[8:]...)
 	binary.BigEndian.PutUint16(icmp[2:], Checksum(append(pseudo, icmp...)))
-
-	f := ethernetHeader(net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}, mac, unix.ETH_P_IPV6) // RFC 2464, section 7
-	return append(append(f, ip...), icmp...)
+	return append(ip, icmp...)
 }
 
 func ethernetHeader(to, from net.HardwareAddr, kind uint16) []byte {

@@ -89,7 +89,11 @@ func (a *applier) configure(context.Context) error {
 			if err != nil {
 				return err
 			}
-			requests = append(requests, newAddr(l, ad))
+			add := newAddr(l, ad)
+			if place == Sandbox && ad.Prefix.Addr().Is6() {
+				add.harmless = unix.EEXIST // a router has advertised its prefix, and the kernel was faster
+			}
+			requests = append(requests, add)
 		}
 		for i := range a.plan.Routes {
 			r := &a.plan.Routes[i]
