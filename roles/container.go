@@ -238,6 +238,7 @@ func LinkFirst(ctx context.Context, r *Request, res *types100.Result, plan func(
 		return nil, err
 	}
 	p.Filter = nil // it comes with the addresses, once
+	p.Sysctls = append(p.Sysctls, linkIPv6(r)...)
 	made, err := Apply(ctx, r, p)
 	if err != nil {
 		return nil, err

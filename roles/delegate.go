@@ -2,8 +2,10 @@ package roles
 
 import (
 	"context"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -23,7 +25,23 @@ type Delegate struct {
 
 // NeedsLink tells that the plugin asks the container's own network for an address, so that the interface must be there and up before. The
 // others are asked first, so that an interface is made for an address that there is.
-func (d *Delegate) NeedsLink() bool { return d != nil && d.kind == "dhcp" }
+func (d *Delegate) NeedsLink() bool { return d != nil && d.kind == dhcp }
+
+const dhcp = "dhcp"
+
+// linkIPv6 are the sysctls of an interface over which the plugin is to ask for an IPv6 address, for which it needs its link-local one.
+func linkIPv6(r *Request) []netutil.Sysctl {
+	var c struct {
+		EnableDAD bool `json:"enabledad"`
+		IPAM      struct {
+			Families []string `json:"families"`
+		} `json:"ipam"`
+	}
+	if err := Decode(r.Conf, &c, true); err != nil || !slices.Contains(c.IPAM.Families, "ipv6") {
+		return nil
+	}
+	return PlanIPv6(netutil.Sandbox, r.Owner.IfName, []IP{{Prefix: netip.PrefixFrom(netip.IPv6Unspecified(), 0)}}, c.EnableDAD)
+}
 
 // Add asks for addresses. Its inverse is on the request's undo list before it is called: an ADD that fails halfway, or whose answer is
 // lost, may have reserved an address all the same (CNI spec, section 4).
