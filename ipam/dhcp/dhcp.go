@@ -36,8 +36,10 @@ func allocate(ctx context.Context, c *conf, r *roles.Request) (*types100.Result,
 	if err != nil {
 		return nil, failed(ctx, c, err)
 	}
-	if len(res.IPs) == 0 {
-		return nil, errcode.Errorf(errcode.DelegateFailed, "ipam: the dhcp daemon at %s gave no address", c.IPAM.DaemonSocketPath)
+	for _, family := range c.IPAM.Wanted() {
+		if !slices.ContainsFunc(res.IPs, func(ip *types100.IPConfig) bool { return (ip.Address.IP.To4() == nil) == (family == daemon.IPv6) }) {
+			return nil, errcode.Errorf(errcode.DelegateFailed, "ipam.families: the dhcp daemon at %s gave no address of %s", c.IPAM.DaemonSocketPath, family)
+		}
 	}
 	res.CNIVersion = types100.ImplementedSpecVersion
 	return res, nil

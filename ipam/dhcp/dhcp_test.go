@@ -283,6 +283,9 @@ func TestBadInputIsRefused(t *testing.T) {
 	long := strings.Repeat("x", 256)
 	l.WantRefused("dhcp", "",
 		roletest.Refusal{Keys: `"ipam": {"type": "dhcp", "daemonSocketPath": "run/dhcp.sock"}`, Want: `ipam.daemonSocketPath: "run/dhcp.sock" is no absolute path`},
+		roletest.Refusal{Keys: `"ipam": {"type": "dhcp", "families": ["ipv5"]}`, Want: `ipam.families[0]: "ipv5" is neither ipv4 nor ipv6`},
+		roletest.Refusal{Keys: `"ipam": {"type": "dhcp", "families": ["ipv6", "ipv6"]}`, Want: `ipam.families[1]: "ipv6" is there twice`},
+		roletest.Refusal{Keys: `"ipam": {"type": "dhcp", "families": "ipv6"}`, Want: `ipam.families: it is a JSON string`},
 		roletest.Refusal{Keys: `"ipam": {"type": "dhcp", "request": [{"option": "nonsense"}]}`, Want: `ipam.request[0].option: "nonsense" is neither`},
 		roletest.Refusal{Keys: `"ipam": {"type": "dhcp", "request": [{"option": "1"}, {"option": "255"}]}`, Want: `ipam.request[1].option: "255" is neither`},
 		roletest.Refusal{Keys: `"ipam": {"type": "dhcp", "provide": [{"option": "0", "value": "x"}]}`, Want: `ipam.provide[0].option: "0" is neither`},

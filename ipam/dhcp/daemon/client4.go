@@ -4,22 +4,41 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 
+	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/rtnl"
 )
 
-// errNAK is the server's refusal: the client is to begin anew (RFC 2131, section 3.1).
-var errNAK = errors.New("the server refuses the address (DHCPNAK)")
+// protocol4 is DHCP (RFC 2131).
+type protocol4 struct{}
 
-// client asks servers over one link. It lives for one exchange.
-type client struct {
+// grant4 is a server's acknowledgement.
+type grant4 struct{ *dhcpv4.DHCPv4 }
+
+func (g grant4) bytes() []byte                               { return g.ToBytes() }
+func (g grant4) address() netip.Prefix                       { return prefixOf(address(g.DHCPv4)) }
+func (g grant4) times(now time.Time) (t1, t2, end time.Time) { return times(g.DHCPv4, now) }
+func (g grant4) result(w *Wishes) *types100.Result           { return w.result(g.DHCPv4) }
+func (g grant4) String() string                              { return g.YourIPAddr.String() }
+
+func (protocol4) parse(b []byte) (grant, error) {
+	m, err := dhcpv4.FromBytes(b)
+	if err != nil {
+		return nil, err
+	}
+	return grant4{m}, nil
+}
+
+// client4 asks servers over one link.
+type client4 struct {
 	n         *netutil.Namespace
 	link      *rtnl.Link
 	s         *socket
@@ -27,38 +46,33 @@ type client struct {
 	timing    Timing
 }
 
-// newClient opens what an exchange needs. The link is taken up if it is down.
-func newClient(n *netutil.Namespace, ifName string, modifiers []dhcpv4.Modifier, timing Timing) (*client, error) {
-	l, err := netutil.FindLink(n, ifName)
-	if err != nil {
-		return nil, err
-	}
-	if l == nil {
-		return nil, fmt.Errorf("%w: no interface %s", errGone, ifName)
-	}
-	if !l.Up() {
-		if err := netutil.SetUp(n, ifName); err != nil {
-			return nil, err
-		}
-	}
-	s, err := openSocket(n, l)
-	if err != nil {
-		return nil, err
-	}
-	return &client{n, l, s, modifiers, timing}, nil
+func (protocol4) open(_ context.Context, n *netutil.Namespace, l *lease) (client, error) {
+	return open4(n, l)
 }
 
-func (c *client) close() { c.s.close() }
+func open4(n *netutil.Namespace, l *lease) (*client4, error) {
+	link, err := interfaceOf(n, l.Owner.IfName)
+	if err != nil {
+		return nil, err
+	}
+	s, err := packetSocket(n, link, unix.ETH_P_IP, repliesOnly())
+	if err != nil {
+		return nil, err
+	}
+	return &client4{n, link, s, l.wishes.modifiers(clientID(l.Owner), cniArgs(l.Args)), l.d.timing}, nil
+}
 
-// lease asks for one from any server: discover, offer, request, acknowledgement. Lost messages are sent again, ever more rarely.
-func (c *client) lease(ctx context.Context) (*dhcpv4.DHCPv4, error) {
+func (c *client4) close() { c.s.close() }
+
+// lease asks for an address: discover, offer, request, acknowledgement.
+func (c *client4) lease(ctx context.Context) (grant, error) {
 	for {
 		discover, err := dhcpv4.NewDiscovery(c.link.MAC, c.modifiers...)
 		if err != nil {
 			return nil, err
 		}
 		c.flag(discover)
-		offer, err := c.exchange(ctx, discover, c.s.broadcast, c.timing.patience(), dhcpv4.MessageTypeOffer)
+		offer, err := c.exchange(ctx, discover, c.broadcast, c.timing.patience(), dhcpv4.MessageTypeOffer)
 		if err != nil {
 			return nil, fmt.Errorf("no server offers an address: %w", err)
 		}
@@ -67,9 +81,12 @@ func (c *client) lease(ctx context.Context) (*dhcpv4.DHCPv4, error) {
 			return nil, err
 		}
 		c.flag(request)
-		ack, err := c.exchange(ctx, request, c.s.broadcast, c.timing.Timeout, dhcpv4.MessageTypeAck)
-		if err == nil || !errors.Is(err, errNAK) && !errors.Is(err, os.ErrDeadlineExceeded) {
-			return ack, err
+		ack, err := c.exchange(ctx, request, c.broadcast, c.timing.Timeout, dhcpv4.MessageTypeAck)
+		if err == nil {
+			return grant4{ack}, nil
+		}
+		if !errors.Is(err, errRefused) && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil, err
 		}
 		// The address has gone to another meanwhile, or the server has gone: ask all again.
 		if err := pause(ctx, c.timing.jitter(time.Second)); err != nil {
@@ -79,70 +96,70 @@ func (c *client) lease(ctx context.Context) (*dhcpv4.DHCPv4, error) {
 }
 
 // flag asks for answers by broadcast, if that is wanted.
-func (c *client) flag(m *dhcpv4.DHCPv4) {
+func (c *client4) flag(m *dhcpv4.DHCPv4) {
 	if c.timing.Broadcast {
 		m.SetBroadcast()
 	}
 }
 
-// renew asks the server for more time (T1), rebind asks all servers (T2).
-func (c *client) renew(ctx context.Context, ack *dhcpv4.DHCPv4, until time.Duration) (*dhcpv4.DHCPv4, error) {
-	m, err := dhcpv4.NewRenewFromAck(ack, c.modifiers...)
+func (c *client4) renew(ctx context.Context, g grant, limit time.Duration) (grant, error) {
+	ack, err := as[grant4](g)
 	if err != nil {
 		return nil, err
 	}
-	server := ack.ServerIdentifier()
-	send := func(m *dhcpv4.DHCPv4) error { return unicast(c.n, ack.YourIPAddr, server, m) }
-	if server == nil {
-		send = c.s.broadcast
+	send := c.broadcast
+	if server := ack.ServerIdentifier(); server != nil {
+		send = func(m *dhcpv4.DHCPv4) error { return unicast(c.n, ack.YourIPAddr, server, m) }
 	}
-	return c.exchange(ctx, m, send, until, dhcpv4.MessageTypeAck)
+	return c.extend(ctx, ack, send, limit)
 }
 
-func (c *client) rebind(ctx context.Context, ack *dhcpv4.DHCPv4, until time.Duration) (*dhcpv4.DHCPv4, error) {
-	m, err := dhcpv4.NewRenewFromAck(ack, c.modifiers...)
+func (c *client4) rebind(ctx context.Context, g grant, limit time.Duration) (grant, error) {
+	ack, err := as[grant4](g)
 	if err != nil {
 		return nil, err
 	}
-	c.flag(m)
-	return c.exchange(ctx, m, c.s.broadcast, until, dhcpv4.MessageTypeAck)
+	return c.extend(ctx, ack, func(m *dhcpv4.DHCPv4) error { c.flag(m); return c.broadcast(m) }, limit)
 }
 
-// exchange sends a message until an answer of the kind comes, or the time is up. A NAK is an error.
-func (c *client) exchange(
+func (c *client4) extend(ctx context.Context, ack grant4, send func(*dhcpv4.DHCPv4) error, limit time.Duration) (grant, error) {
+	m, err := dhcpv4.NewRenewFromAck(ack.DHCPv4, c.modifiers...)
+	if err != nil {
+		return nil, err
+	}
+	got, err := c.exchange(ctx, m, send, limit, dhcpv4.MessageTypeAck)
+	if err != nil {
+		return nil, err
+	}
+	if got.YourIPAddr.Equal(ack.YourIPAddr) {
+		inherit(got, ack.DHCPv4)
+	}
+	return grant4{got}, nil
+}
+
+// exchange sends a message until an answer of the kind comes, or the time is up. A NAK is errRefused.
+func (c *client4) exchange(
 	ctx context.Context, m *dhcpv4.DHCPv4, send func(*dhcpv4.DHCPv4) error, limit time.Duration, want dhcpv4.MessageType,
-) (*dhcpv4.DHCPv4, error) {
-	end := time.Now().Add(limit)
-	begun := time.Now()
-	for wait := c.timing.first(); ; wait = min(2*wait, c.timing.ResendMax) {
-		m.NumSeconds = uint16(min(time.Since(begun)/time.Second, 1<<16-1))
-		sendErr := send(m) // a link that is not up yet may be so soon
-		deadline := time.Now().Add(c.timing.jitter(wait))
-		if deadline.After(end) {
-			deadline = end
-		}
-		for {
-			reply, err := c.s.receive(ctx, m, deadline)
-			if err == nil {
-				switch reply.MessageType() {
-				case want:
-					if usable(reply) {
-						return reply, nil
-					}
-				case dhcpv4.MessageTypeNak:
-					return nil, errNAK
-				}
-				continue
-			}
-			if !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
-				return nil, err
-			}
-			if time.Now().Before(end) {
-				break
-			}
-			return nil, errors.Join(err, sendErr)
-		}
+) (got *dhcpv4.DHCPv4, err error) {
+	again := func(sofar time.Duration) error {
+		m.NumSeconds = uint16(min(sofar/time.Second, 1<<16-1))
+		return send(m)
 	}
+	err = c.s.exchange(ctx, c.timing, limit, again, func(packet []byte) (bool, error) {
+		reply := parseReply(packet)
+		if reply == nil || reply.TransactionID != m.TransactionID || reply.ClientHWAddr.String() != m.ClientHWAddr.String() {
+			return false, nil
+		}
+		if reply.MessageType() == dhcpv4.MessageTypeNak {
+			return false, errRefused
+		}
+		got = reply
+		return reply.MessageType() == want && usable(reply), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return got, nil
 }
 
 // usable refuses what no client could use.
@@ -151,39 +168,35 @@ func usable(m *dhcpv4.DHCPv4) bool {
 	return ip != nil && !ip.IsUnspecified() && !ip.IsMulticast() && !ip.Equal(net.IPv4bcast)
 }
 
-// Timing is how long the daemon waits for servers.
-type Timing struct {
-	Timeout       time.Duration // for the answer to one request
-	ResendMax     time.Duration // the longest time between two messages
-	ResendTimeout time.Duration // for an address
-	Broadcast     bool          // ask servers to answer by broadcast
-}
-
-// DefaultTiming is what flags change.
-func DefaultTiming() Timing {
-	return Timing{Timeout: 10 * time.Second, ResendMax: 62 * time.Second, ResendTimeout: 30 * time.Second}
-}
-
-// patience is how long an offer is waited for.
-func (t Timing) patience() time.Duration { return t.ResendTimeout }
-
-// first is the time until a message is sent again for the first time. RFC 2131 has 4 s, of networks of 1997. A pod that starts is waited for,
-// and the kernel drops what a new link sends in its first moments, on a busy node for a second.
-func (t Timing) first() time.Duration { return min(100*time.Millisecond, t.ResendMax) }
-
-// jitter is about as long, so that many clients do not ask at once (RFC 2131, section 4.1).
-func (t Timing) jitter(d time.Duration) time.Duration {
-	return d*3/4 + rand.N(d/2+1)
-}
-
-// pause waits.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// release tells the server that the address is free (RFC 2131, section 4.4.6). From a container that is gone the host speaks in its place, if it
+// has a way to the server.
+func (protocol4) release(l *lease, g grant) error {
+	ack, err := as[grant4](g)
+	if err != nil {
+		return err
 	}
+	m, err := dhcpv4.NewReleaseFromACK(ack.DHCPv4, l.wishes.modifiers(clientID(l.Owner), cniArgs(l.Args))...)
+	server := ack.ServerIdentifier()
+	if err != nil || server == nil {
+		return fmt.Errorf("release: no server to tell: %w", err)
+	}
+	n, err := l.enter()
+	if err != nil {
+		if n, err = netutil.Current(); err != nil {
+			return err
+		}
+		defer n.Close()
+		return unicast(n, nil, server, m)
+	}
+	defer n.Close()
+	if unicast(n, ack.YourIPAddr, server, m) == nil {
+		return nil
+	}
+	// The interface no longer has the address, or no route to the server. One that is on the same link hears it all the same.
+	c, err := open4(n, l)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return c.send(m, server)
 }

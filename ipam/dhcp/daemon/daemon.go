@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
-	"github.com/insomniacslk/dhcp/dhcpv4"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/ipam/dhcp/wire"
@@ -46,24 +46,25 @@ type DHCP struct {
 
 	ctx   context.Context // ends with the daemon
 	mutex sync.Mutex
-	held  map[owner.Owner]*lease
-	turns map[owner.Owner]*turn // one call for an attachment at a time
+	held  map[owner.Owner][]*lease // one of each family
+	turns map[owner.Owner]*turn    // one call for an attachment at a time
 }
 
 // New makes a daemon and has it take up the leases that are on disk.
 func New(ctx context.Context, c Config) (*DHCP, error) {
 	d := &DHCP{
 		socket: c.Socket, leases: record.Folder(c.State), hostPrefix: c.HostPrefix, timing: c.Timing, log: c.Log,
-		ctx: ctx, held: map[owner.Owner]*lease{}, turns: map[owner.Owner]*turn{},
+		ctx: ctx, held: map[owner.Owner][]*lease{}, turns: map[owner.Owner]*turn{},
 	}
 	all, err := readAll(d.leases)
 	if err != nil {
 		d.logf("leases in %s: %v", c.State, err)
 	}
 	for _, s := range all {
-		l := &lease{saved: *s, d: d}
-		if l.wishes, err = wishesOf(s.Conf); err != nil {
+		l, err := d.lease(*s)
+		if err != nil {
 			d.logf("%s: %v", s.Owner, err)
+			continue
 		}
 		d.start(l)
 	}
@@ -77,12 +78,26 @@ func (d *DHCP) logf(format string, args ...any) {
 	_, _ = fmt.Fprintf(d.log, format+"\n", args...)
 }
 
+// lease makes one of what is on disk, or is to be.
+func (d *DHCP) lease(s saved) (l *lease, err error) {
+	l = &lease{saved: s, d: d}
+	if l.protocol, err = protocolOf(s.Family); err != nil {
+		return nil, err
+	}
+	c := netConf{}
+	if err := json.Unmarshal(s.Conf, &c); err != nil {
+		return nil, fmt.Errorf("the network configuration: %w", err)
+	}
+	l.wishes = c.IPAM
+	return l, nil
+}
+
 // start has a goroutine keep the lease.
 func (d *DHCP) start(l *lease) {
 	ctx, cancel := context.WithCancel(d.ctx)
 	l.cancel, l.done = cancel, make(chan struct{})
 	d.mutex.Lock()
-	d.held[l.Owner] = l
+	d.held[l.Owner] = append(d.held[l.Owner], l)
 	d.mutex.Unlock()
 	go l.keep(ctx)
 }
@@ -90,19 +105,32 @@ func (d *DHCP) start(l *lease) {
 // forget drops a lease without a word to the server.
 func (d *DHCP) forget(l *lease) {
 	d.mutex.Lock()
-	if d.held[l.Owner] == l {
+	// A copy: who has found the leases goes through them yet.
+	left := slices.DeleteFunc(slices.Clone(d.held[l.Owner]), func(other *lease) bool { return other == l })
+	if d.held[l.Owner] = left; len(left) == 0 {
 		delete(d.held, l.Owner)
 	}
 	d.mutex.Unlock()
-	if err := d.leases.Remove(nameOf(l.Owner)); err != nil {
+	if err := d.leases.Remove(l.file()); err != nil {
 		d.logf("%s: %v", l.Owner, err)
 	}
 }
 
-func (d *DHCP) find(o owner.Owner) *lease {
+// find finds an attachment's leases.
+func (d *DHCP) find(o owner.Owner) []*lease {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	return d.held[o]
+}
+
+// findOf is its lease of a family, or nil.
+func (d *DHCP) findOf(o owner.Owner, family string) *lease {
+	for _, l := range d.find(o) {
+		if l.Family == family {
+			return l
+		}
+	}
+	return nil
 }
 
 // alone keeps other calls for the attachment away until unlock is called.
@@ -138,12 +166,6 @@ type netConf struct {
 	IPAM Wishes `json:"ipam"`
 }
 
-func wishesOf(conf []byte) (Wishes, error) {
-	c := netConf{}
-	err := json.Unmarshal(conf, &c)
-	return c.IPAM, err
-}
-
 // request reads a call's arguments.
 func request(a *wire.Args) (o owner.Owner, w Wishes, err error) {
 	c := netConf{}
@@ -168,7 +190,7 @@ func cniArgs(s string) map[string]string {
 	return args
 }
 
-// Allocate answers the lease that the attachment has, or asks for one.
+// Allocate answers the leases that the attachment has, or asks for them: all families at the same time, and all or none.
 func (d *DHCP) Allocate(ctx context.Context, a *wire.Args) (*types100.Result, error) {
 	d.heed()
 	o, w, err := request(a)
@@ -176,31 +198,80 @@ func (d *DHCP) Allocate(ctx context.Context, a *wire.Args) (*types100.Result, er
 		return nil, err
 	}
 	defer d.alone(o)()
-	if l := d.find(o); l != nil {
-		if ack, err := l.ack(); err == nil && l.current(a) && time.Now().Before(l.End) {
-			return w.result(ack), nil
+	ctx, cancel := context.WithTimeout(ctx, d.timing.ResendTimeout)
+	defer cancel()
+	answers := make([]answer, len(w.Wanted()))
+	var all sync.WaitGroup
+	for i, family := range w.Wanted() {
+		all.Go(func() { answers[i] = d.obtain(ctx, o, a, family) })
+	}
+	all.Wait()
+	res := &types100.Result{}
+	for _, got := range answers {
+		if err = errors.Join(err, got.err); err == nil {
+			merge(res, got.grant.result(&w))
+		}
+	}
+	if err == nil {
+		return res, nil
+	}
+	for _, got := range answers {
+		if got.made != nil {
+			d.end(got.made)
+		}
+	}
+	return nil, err
+}
+
+// answer is what became of one family.
+type answer struct {
+	grant grant
+	made  *lease // if it is a new one
+	err   error
+}
+
+// obtain finds the lease of a family, or asks for one.
+func (d *DHCP) obtain(ctx context.Context, o owner.Owner, a *wire.Args, family string) (got answer) {
+	if l := d.findOf(o, family); l != nil {
+		if g := l.standing(a); g != nil {
+			return answer{grant: g}
 		}
 		d.stop(l) // of a container that is gone, or whose address is
 	}
-	l := &lease{saved: saved{Owner: o, Netns: a.Netns, Args: a.Args, Conf: a.StdinData}, d: d, wishes: w}
-	ctx, cancel := context.WithTimeout(ctx, d.timing.ResendTimeout)
-	defer cancel()
-	ack, err := l.ask(func(c *client) (*dhcpv4.DHCPv4, error) { return c.lease(ctx) })
+	l, err := d.lease(saved{Owner: o, Netns: a.Netns, Args: a.Args, Conf: a.StdinData, Family: family})
 	if err != nil {
-		return nil, err
+		return answer{err: err}
 	}
-	if err := l.commit(ack); err != nil {
-		return nil, errors.Join(err, l.release())
+	if got.grant, err = l.ask(ctx, func(c client) (grant, error) { return c.lease(ctx) }); err != nil {
+		return answer{err: err}
 	}
-	d.logf("%s: has %s", o, ack.YourIPAddr)
+	if err := l.commit(got.grant); err != nil {
+		return answer{err: errors.Join(err, l.release())}
+	}
+	d.logf("%s: has %s", o, got.grant)
 	d.start(l)
-	return w.result(ack), nil
+	got.made = l
+	return got
 }
 
-// current tells whether the lease is that of the container which calls: an identifier may come again.
-func (l *lease) current(a *wire.Args) bool {
-	id, err := identity(l.d.hostPrefix + a.Netns)
-	return err == nil && id == l.Namespace
+// merge adds one family's part of a result to the others'.
+func merge(into, from *types100.Result) {
+	into.IPs = append(into.IPs, from.IPs...)
+	into.Routes = append(into.Routes, from.Routes...)
+	into.DNS.Nameservers = appendNew(into.DNS.Nameservers, from.DNS.Nameservers)
+	into.DNS.Search = appendNew(into.DNS.Search, from.DNS.Search)
+	if into.DNS.Domain == "" {
+		into.DNS.Domain = from.DNS.Domain
+	}
+}
+
+func appendNew(to, more []string) []string {
+	for _, s := range more {
+		if !slices.Contains(to, s) {
+			to = append(to, s)
+		}
+	}
+	return to
 }
 
 // stop ends the keeping of a lease.
@@ -208,6 +279,16 @@ func (d *DHCP) stop(l *lease) {
 	l.cancel()
 	<-l.done
 	d.forget(l)
+}
+
+// end ends a lease, and gives the address back.
+func (d *DHCP) end(l *lease) {
+	d.stop(l)
+	if err := l.release(); err != nil {
+		d.logf("%s: release: %v", l.Owner, err) // it ends by itself
+		return
+	}
+	d.logf("%s: released", l.Owner)
 }
 
 // Release gives the attachment's lease back.
@@ -223,16 +304,9 @@ func (d *DHCP) Release(_ context.Context, a *wire.Args) error {
 
 func (d *DHCP) release(o owner.Owner) {
 	defer d.alone(o)()
-	l := d.find(o)
-	if l == nil {
-		return
+	for _, l := range d.find(o) {
+		d.end(l)
 	}
-	d.stop(l)
-	if err := l.release(); err != nil {
-		d.logf("%s: release: %v", o, err) // it ends by itself
-		return
-	}
-	d.logf("%s: released", o)
 }
 
 // Valid are a network's attachments whose leases are kept.
@@ -297,8 +371,8 @@ func (d *DHCP) Serve(ctx context.Context, l net.Listener) error {
 func (d *DHCP) Wait() {
 	d.mutex.Lock()
 	var all []*lease
-	for _, l := range d.held {
-		all = append(all, l)
+	for _, leases := range d.held {
+		all = append(all, leases...)
 	}
 	d.mutex.Unlock()
 	for _, l := range all {

@@ -145,11 +145,11 @@ func TestWishesAreToldToTheServer(t *testing.T) {
 func TestFilesThatAreNoLeasesAreRemoved(t *testing.T) {
 	t.Parallel()
 	dir := record.Folder(t.TempDir())
-	good := &saved{Owner: owner.Owner{Network: "net", ContainerID: "a", IfName: "eth0"}, ACK: ack(t).ToBytes()}
+	good := &saved{Owner: owner.Owner{Network: "net", ContainerID: "a", IfName: "eth0"}, Family: IPv4, Granted: ack(t).ToBytes()}
 	if err := good.write(dir); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"bad.json": "{", "empty.json": "", "other.json": `{"ack": "AAAA"}`} {
+	for name, text := range map[string]string{"bad.json": "{", "empty.json": "", "other.json": `{"family": "ipv4", "granted": "AAAA"}`} {
 		if err := os.WriteFile(filepath.Join(string(dir), name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +158,7 @@ func TestFilesThatAreNoLeasesAreRemoved(t *testing.T) {
 	if len(all) != 1 || all[0].Owner != good.Owner || err == nil {
 		t.Errorf("read %v, %v", all, err)
 	}
-	if names, err := dir.Names(ending); err != nil || !slices.Equal(names, []string{nameOf(good.Owner)}) {
+	if names, err := dir.Names(ending); err != nil || !slices.Equal(names, []string{good.file()}) {
 		t.Errorf("left are %v, %v", names, err)
 	}
 }
@@ -203,16 +203,17 @@ func FuzzParseReply(f *testing.F) {
 }
 
 func FuzzSaved(f *testing.F) {
-	f.Add([]byte(`{"owner": {"Network": "net", "ContainerID": "a", "IfName": "eth0"}, "ack": "AAAA", "t1": "2026-01-01T00:00:00Z"}`), []byte(`{"name": "net", "ipam": {"request": [{"option": "1"}]}}`))
+	f.Add([]byte(`{"owner": {"Network": "net", "ContainerID": "a", "IfName": "eth0"}, "family": "ipv4", "granted": "AAAA", "t1": "2026-01-01T00:00:00Z"}`), []byte(`{"name": "net", "ipam": {"request": [{"option": "1"}]}}`))
 	f.Fuzz(func(t *testing.T, text, conf []byte) {
 		dir := record.Folder(t.TempDir())
 		if err := dir.Write("x.json", text); err != nil {
 			t.Fatal(err)
 		}
-		if all, _ := readAll(dir); len(all) > 0 && nameOf(all[0].Owner) != "x.json" {
+		if all, _ := readAll(dir); len(all) > 0 && all[0].file() != "x.json" {
 			t.Errorf("read as %v", all[0])
 		}
-		if w, err := wishesOf(conf); err == nil && w.Check() == nil {
+		if l, err := (&DHCP{}).lease(saved{Family: IPv4, Conf: conf}); err == nil && l.wishes.Check() == nil {
+			w := &l.wishes
 			if _, err := dhcpv4.New(w.modifiers("id", nil)...); err != nil {
 				t.Error(err)
 			}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/insomniacslk/dhcp/dhcpv4"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/owner"
@@ -22,7 +21,8 @@ type saved struct {
 	Namespace string      `json:"namespace"` // which one stood there
 	Args      string      `json:"args"`
 	Conf      []byte      `json:"conf"` // the network configuration
-	ACK       []byte      `json:"ack"`  // the server's last message
+	Family    string      `json:"family"`
+	Granted   []byte      `json:"granted"` // what the server said last, see grant.bytes
 	T1        time.Time   `json:"t1"`
 	T2        time.Time   `json:"t2"`
 	End       time.Time   `json:"end"`
@@ -30,17 +30,27 @@ type saved struct {
 
 const ending = ".json"
 
-// nameOf is the lease's file: a hash of the owner, whose parts could be too long for a file's name.
+// nameOf is an attachment's file: a hash of the owner, whose parts could be too long for a file's name.
 func nameOf(o owner.Owner) string { return o.LinkName() + ending }
 
-func (s *saved) ack() (*dhcpv4.DHCPv4, error) { return dhcpv4.FromBytes(s.ACK) }
+// file is the name of the lease's file.
+func (s *saved) file() string { return s.Owner.LinkName() + "-" + s.Family + ending }
+
+// granted reads what the server said last.
+func (s *saved) granted() (grant, error) {
+	p, err := protocolOf(s.Family)
+	if err != nil {
+		return nil, err
+	}
+	return p.parse(s.Granted)
+}
 
 func (s *saved) write(d record.Folder) error {
 	text, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}
-	return d.Write(nameOf(s.Owner), text)
+	return d.Write(s.file(), text)
 }
 
 // readAll reads the leases of a folder. A file that cannot be read as one is removed: nobody could do anything with it.
@@ -54,9 +64,9 @@ func readAll(d record.Folder) (out []*saved, err error) {
 			err = json.Unmarshal(text, s)
 		}
 		if err == nil {
-			_, err = s.ack()
+			_, err = s.granted()
 		}
-		if err != nil || name != nameOf(s.Owner) {
+		if err != nil || name != s.file() {
 			errs = append(errs, err, d.Remove(name))
 			continue
 		}

@@ -3,15 +3,15 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
+	"sync"
 	"time"
 
-	"github.com/insomniacslk/dhcp/dhcpv4"
-
+	"github.com/cnibox/cnibox/ipam/dhcp/wire"
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/owner"
 )
@@ -19,14 +19,16 @@ import (
 // errGone says that the container is gone, and with it the need for an address.
 var errGone = errors.New("the container is gone")
 
-// lease is an attachment's address, and what keeps it. A goroutine waits for the times at which something is to be done; it holds neither a
+// lease is an attachment's address of one family, and what keeps it. A goroutine waits for the times at which something is to be done; it holds neither a
 // thread nor a descriptor meanwhile.
 type lease struct {
+	mutex sync.Mutex // guards what changes of saved, which only the goroutine does once it runs
 	saved
-	d      *DHCP
-	wishes Wishes
-	cancel context.CancelFunc
-	done   chan struct{} // closed when the goroutine has ended
+	d        *DHCP
+	protocol protocol
+	wishes   Wishes
+	cancel   context.CancelFunc
+	done     chan struct{} // closed when the goroutine has ended
 }
 
 // clientID is the reference's (its daemon's leases are gone with it, but servers remember).
@@ -46,7 +48,9 @@ func (l *lease) enter() (*netutil.Namespace, error) {
 	case err != nil:
 		return nil, err
 	}
+	l.mutex.Lock()
 	l.Namespace = id
+	l.mutex.Unlock()
 	n, err := netutil.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errGone
@@ -54,14 +58,14 @@ func (l *lease) enter() (*netutil.Namespace, error) {
 	return n, err
 }
 
-// ask makes an exchange in the container's namespace.
-func (l *lease) ask(do func(*client) (*dhcpv4.DHCPv4, error)) (*dhcpv4.DHCPv4, error) {
+// ask has a conversation with servers in the container's namespace.
+func (l *lease) ask(ctx context.Context, do func(client) (grant, error)) (grant, error) {
 	n, err := l.enter()
 	if err != nil {
 		return nil, err
 	}
 	defer n.Close()
-	c, err := newClient(n, l.Owner.IfName, l.wishes.modifiers(clientID(l.Owner), cniArgs(l.Args)), l.d.timing)
+	c, err := l.protocol.open(ctx, n, l)
 	if err != nil {
 		return nil, err
 	}
@@ -69,11 +73,30 @@ func (l *lease) ask(do func(*client) (*dhcpv4.DHCPv4, error)) (*dhcpv4.DHCPv4, e
 	return do(c)
 }
 
-// commit takes over what a server has acknowledged, on disk too.
-func (l *lease) commit(ack *dhcpv4.DHCPv4) error {
-	l.ACK = ack.ToBytes()
-	l.T1, l.T2, l.End = times(ack, time.Now())
+// commit takes over what has been granted, on disk too.
+func (l *lease) commit(g grant) error {
+	t1, t2, end := g.times(time.Now())
+	return l.change(g.bytes(), t1, t2, end)
+}
+
+func (l *lease) change(granted []byte, t1, t2, end time.Time) error {
+	l.mutex.Lock()
+	l.Granted, l.T1, l.T2, l.End = granted, t1, t2, end
+	l.mutex.Unlock()
 	return l.write(l.d.leases)
+}
+
+// standing is what is granted, if it is still so and for the container that calls: an identifier may come again.
+func (l *lease) standing(a *wire.Args) grant {
+	l.mutex.Lock()
+	s := l.saved
+	l.mutex.Unlock()
+	g, err := s.granted()
+	id, idErr := identity(l.d.hostPrefix + a.Netns)
+	if err != nil || idErr != nil || id != s.Namespace || !time.Now().Before(s.End) {
+		return nil
+	}
+	return g
 }
 
 // keep renews the lease until the context ends or the container is gone.
@@ -93,9 +116,9 @@ func (l *lease) keep(ctx context.Context) {
 	}
 }
 
-// step waits for what is next, and does it: renew at T1, rebind at T2, begin anew at the end (RFC 2131, section 4.4.5).
+// step waits for what is next, and does it: renew at T1, rebind at T2, begin anew at the end (RFC 2131, section 4.4.5; RFC 8415, section 14.2).
 func (l *lease) step(ctx context.Context) error {
-	ack, err := l.ack()
+	g, err := l.granted()
 	if err != nil {
 		return err
 	}
@@ -104,79 +127,89 @@ func (l *lease) step(ctx context.Context) error {
 	case now.Before(l.T1):
 		return pause(ctx, l.T1.Sub(now))
 	case now.Before(l.T2):
-		return l.extend(ctx, ack, l.T2.Sub(now), (*client).renew)
+		return l.extend(ctx, g, l.T2.Sub(now), client.renew)
 	case now.Before(l.End):
-		return l.extend(ctx, ack, l.End.Sub(now), (*client).rebind)
+		return l.extend(ctx, g, l.End.Sub(now), client.rebind)
 	}
-	return l.anew(ctx, ack)
+	return l.anew(ctx, g)
 }
 
-type extension func(*client, context.Context, *dhcpv4.DHCPv4, time.Duration) (*dhcpv4.DHCPv4, error)
+type extension func(client, context.Context, grant, time.Duration) (grant, error)
 
 // extend asks for more time. That nobody answers is no error: there is a next step.
-func (l *lease) extend(ctx context.Context, ack *dhcpv4.DHCPv4, until time.Duration, ask extension) error {
-	got, err := l.ask(func(c *client) (*dhcpv4.DHCPv4, error) { return ask(c, ctx, ack, until) })
+func (l *lease) extend(ctx context.Context, g grant, limit time.Duration, ask extension) error {
+	got, err := l.ask(ctx, func(c client) (grant, error) { return ask(c, ctx, g, limit) })
 	switch {
-	case errors.Is(err, errNAK):
-		l.d.logf("%s: %s: %v", l.Owner, ack.YourIPAddr, err)
+	case errors.Is(err, errRefused):
+		l.d.logf("%s: %s: %v", l.Owner, g, err)
 		now := time.Now()
-		l.T1, l.T2, l.End = now, now, now
-		return l.write(l.d.leases)
+		return l.change(l.Granted, now, now, now)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		l.d.logf("%s: %s: no server answers", l.Owner, ack.YourIPAddr)
+		l.d.logf("%s: %s: no server answers", l.Owner, g)
 		return nil
 	case err != nil:
 		return err
 	}
-	if got.YourIPAddr.Equal(ack.YourIPAddr) {
-		inherit(got, ack)
-	} else if err := l.replace(ack, got); err != nil {
+	if err := l.replace(g, got); err != nil {
 		return err
 	}
-	l.d.logf("%s: %s renewed", l.Owner, got.YourIPAddr)
+	l.d.logf("%s: %s renewed", l.Owner, got)
 	return l.commit(got)
 }
 
 // anew takes the address away, whose time is over, and asks for one until there is one.
-func (l *lease) anew(ctx context.Context, old *dhcpv4.DHCPv4) error {
+func (l *lease) anew(ctx context.Context, old grant) error {
 	if err := l.replace(old, nil); err != nil {
 		return err
 	}
-	got, err := l.ask(func(c *client) (*dhcpv4.DHCPv4, error) { return c.lease(ctx) })
+	got, err := l.ask(ctx, func(c client) (grant, error) { return c.lease(ctx) })
 	if err != nil {
 		return err
 	}
 	if err := l.replace(nil, got); err != nil {
 		return err
 	}
-	l.d.logf("%s: has %s now", l.Owner, got.YourIPAddr)
+	l.d.logf("%s: has %s now", l.Owner, got)
 	return l.commit(got)
 }
 
-// replace takes an address and its routes from the container's interface, and gives it another one; either may be nil.
-func (l *lease) replace(old, next *dhcpv4.DHCPv4) error {
+// replace takes an address and its routes from the container's interface, and gives it another one; either may be nil. Where all is the same, nothing
+// is touched.
+func (l *lease) replace(old, next grant) error {
+	before, routesBefore := l.planned(old)
+	after, routes := l.planned(next)
+	if before == after && slices.Equal(routesBefore, routes) {
+		return nil
+	}
 	n, err := l.enter()
 	if err != nil {
 		return err
 	}
 	defer n.Close()
-	if old != nil {
-		if err := netutil.RemoveAddr(n, l.Owner.IfName, prefixOf(address(old))); err != nil {
+	if before.IsValid() {
+		if err := netutil.RemoveAddr(n, l.Owner.IfName, before); err != nil {
 			return err
 		}
 	}
-	if next == nil {
+	if !after.IsValid() {
 		return nil
 	}
-	var routes []netutil.Route
-	for _, r := range l.wishes.result(next).Routes {
+	return netutil.Reconfigure(n, l.Owner.IfName, after, routes)
+}
+
+// planned are the address and the routes of a grant.
+func (l *lease) planned(g grant) (addr netip.Prefix, routes []netutil.Route) {
+	if g == nil {
+		return addr, nil
+	}
+	for _, r := range g.result(&l.wishes).Routes {
 		dst, ok := netutil.Prefix(r.Dst)
 		gw, _ := netip.AddrFromSlice(r.GW)
 		if ok {
 			routes = append(routes, netutil.Route{Dst: dst.Masked(), Gateway: gw.Unmap(), Priority: r.Priority, MTU: r.MTU})
 		}
 	}
-	return netutil.Reconfigure(n, l.Owner.IfName, prefixOf(address(next)), routes)
+	return g.address(), routes
 }
 
 func prefixOf(n net.IPNet) netip.Prefix {
@@ -184,31 +217,11 @@ func prefixOf(n net.IPNet) netip.Prefix {
 	return p
 }
 
-// release tells the server that the address is free (RFC 2131, section 4.4.6). From a container that is gone the host speaks in its place, if it
-// has a way to the server.
+// release gives the address back.
 func (l *lease) release() error {
-	ack, err := l.ack()
+	g, err := l.granted()
 	if err != nil {
 		return err
 	}
-	m, err := dhcpv4.NewReleaseFromACK(ack, l.wishes.modifiers(clientID(l.Owner), cniArgs(l.Args))...)
-	server := ack.ServerIdentifier()
-	if err != nil || server == nil {
-		return fmt.Errorf("release: no server to tell: %w", err)
-	}
-	n, err := l.enter()
-	if err != nil {
-		if n, err = netutil.Current(); err != nil {
-			return err
-		}
-		defer n.Close()
-		return unicast(n, nil, server, m)
-	}
-	defer n.Close()
-	if unicast(n, ack.YourIPAddr, server, m) == nil {
-		return nil
-	}
-	// The interface no longer has the address, or no route to the server. One that is on the same link hears it all the same.
-	_, err = l.ask(func(c *client) (*dhcpv4.DHCPv4, error) { return nil, c.s.send(m, server) })
-	return err
+	return l.protocol.release(l, g)
 }

@@ -1,9 +1,7 @@
 package daemon
 
 import (
-	"fmt"
 	"net"
-	"strconv"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -11,73 +9,6 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"golang.org/x/sys/unix"
 )
-
-// Wishes are the keys of a configuration about what is said to a server, and asked of it.
-type Wishes struct {
-	Request  []Request `json:"request"`
-	Provide  []Provide `json:"provide"`
-	Priority int       `json:"priority"` // metric of the routes; 0: the kernel's choice
-}
-
-// Request is an option that the server is asked for. SkipDefault leaves out those that are asked for otherwise.
-type Request struct {
-	SkipDefault bool   `json:"skipDefault"`
-	Option      string `json:"option"`
-}
-
-// Provide is an option that the server is told, with the value or with that of a key in CNI_ARGS.
-type Provide struct {
-	Option  string `json:"option"`
-	Value   string `json:"value"`
-	FromArg string `json:"fromArg"`
-}
-
-// Check checks the keys; the error begins with the key.
-func (w *Wishes) Check() error {
-	for i, r := range w.Request {
-		if _, err := optionCode(r.Option); err != nil && r.Option != "" {
-			return fmt.Errorf("request[%d].option: %w", i, err)
-		}
-	}
-	for i, p := range w.Provide {
-		if _, err := optionCode(p.Option); err != nil {
-			return fmt.Errorf("provide[%d].option: %w", i, err)
-		}
-		if len(p.Value) > mostValue {
-			return fmt.Errorf("provide[%d].value: %d bytes are more than %d", i, len(p.Value), mostValue)
-		}
-	}
-	if w.Priority < 0 || w.Priority > 1<<31-1 {
-		return fmt.Errorf("priority: %d is not within 0 and %d", w.Priority, 1<<31-1)
-	}
-	return nil
-}
-
-// mostValue is what an option holds, in bytes (RFC 2132, section 2).
-const mostValue = 255
-
-// optionCode reads an option: its name in dhcp-options(5), for a few, or its number.
-func optionCode(name string) (uint8, error) {
-	switch name {
-	case "subnet-mask":
-		return 1, nil
-	case "routers":
-		return 3, nil
-	case "host-name":
-		return 12, nil
-	case "vendor-class-identifier":
-		return 60, nil
-	case "dhcp-client-identifier":
-		return 61, nil
-	case "user-class":
-		return 77, nil
-	}
-	n, err := strconv.ParseUint(name, 10, 8)
-	if err != nil || n == 0 || n == 255 {
-		return 0, fmt.Errorf("%q is neither a number from 1 to 254 nor a name that is known", name)
-	}
-	return uint8(n), nil
-}
 
 // modifiers put what the configuration wishes into a message, and the client identifier, which is the reference's.
 func (w *Wishes) modifiers(clientID string, cniArgs map[string]string) []dhcpv4.Modifier {
@@ -140,6 +71,11 @@ func times(ack *dhcpv4.DHCPv4, now time.Time) (t1, t2, end time.Time) {
 	lasts := ack.IPAddressLeaseTime(defaultLease)
 	first := ack.IPAddressRenewalTime(lasts / 2)
 	second := ack.IPAddressRebindingTime(lasts / 8 * 7) // a lease for ever times seven is too much
+	return inOrder(now, first, second, lasts)
+}
+
+// inOrder are the times, none after the next.
+func inOrder(now time.Time, first, second, lasts time.Duration) (t1, t2, end time.Time) {
 	second = min(second, lasts)
 	first = max(min(first, second), shortest)
 	second, lasts = max(first, second), max(first, lasts)

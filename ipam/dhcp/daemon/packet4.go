@@ -1,13 +1,8 @@
 package daemon
 
 import (
-	"context"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"net"
-	"os"
-	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"golang.org/x/sys/unix"
@@ -22,34 +17,16 @@ const (
 	clientPort = 68
 )
 
-// socket exchanges DHCP messages over a link that need not have an address yet: IP packets in link-layer frames. It is opened in the container's
-// namespace and stays there, so no thread does. It lives for one exchange.
-type socket struct {
-	file *os.File
-	link int
-}
-
-// openSocket opens a socket on the link of the namespace.
-func openSocket(n *netutil.Namespace, l *rtnl.Link) (*socket, error) {
-	var fd int
-	err := n.Do(func() (err error) {
-		// Of no protocol until it is bound: else it would take in what other links receive.
-		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		return err
+// packetSocket opens a socket for IP packets in link-layer frames, which need no address on the link.
+func packetSocket(n *netutil.Namespace, l *rtnl.Link, protocol uint16, filter []unix.SockFilter) (*socket, error) {
+	// Of no protocol until it is bound: else it would take in what other links receive.
+	return openSocket(n, "packet socket on "+l.Name, unix.AF_PACKET, unix.SOCK_DGRAM, 0, func(fd int) error {
+		program := &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+		if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, program); err != nil {
+			return err
+		}
+		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(protocol), Ifindex: l.Index})
 	})
-	if err != nil {
-		return nil, fmt.Errorf("packet socket on %s: %w", l.Name, err)
-	}
-	filter := repliesOnly()
-	err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
-	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_IP), Ifindex: l.Index})
-	}
-	if err != nil {
-		_ = unix.Close(fd)
-		return nil, fmt.Errorf("packet socket on %s: %w", l.Name, err)
-	}
-	return &socket{os.NewFile(uintptr(fd), "packet socket on "+l.Name), l.Index}, nil
 }
 
 func networkOrder(n uint16) uint16 {
@@ -75,25 +52,13 @@ func repliesOnly() []unix.SockFilter {
 	}
 }
 
-func (s *socket) close() { _ = s.file.Close() }
-
 // broadcast sends a message to all, from the address that the client has, or none.
-func (s *socket) broadcast(m *dhcpv4.DHCPv4) error { return s.send(m, net.IPv4bcast) }
+func (c *client4) broadcast(m *dhcpv4.DHCPv4) error { return c.send(m, net.IPv4bcast) }
 
 // send sends a message to an address, in a frame to all.
-func (s *socket) send(m *dhcpv4.DHCPv4, address net.IP) error {
-	to := &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_IP), Ifindex: s.link, Halen: 6, Addr: [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}}
-	packet := udpPacket(m.ClientIPAddr, address, m.ToBytes())
-	raw, err := s.file.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var sent error
-	err = raw.Write(func(fd uintptr) bool {
-		sent = unix.Sendto(int(fd), packet, 0, to)
-		return !errors.Is(sent, unix.EAGAIN)
-	})
-	return errors.Join(err, sent)
+func (c *client4) send(m *dhcpv4.DHCPv4, address net.IP) error {
+	to := &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_IP), Ifindex: c.link.Index, Halen: 6, Addr: [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}}
+	return c.s.send(udpPacket(m.ClientIPAddr, address, m.ToBytes()), to)
 }
 
 // udpPacket is an IPv4 packet (RFC 791) with a UDP datagram (RFC 768) in it, without a checksum of that, which is optional.
@@ -114,28 +79,6 @@ func udpPacket(from, to net.IP, payload []byte) []byte {
 	binary.BigEndian.PutUint16(udp[2:], serverPort)
 	binary.BigEndian.PutUint16(udp[4:], uint16(udpHeader+len(payload)))
 	return append(p, payload...)
-}
-
-// receive waits for an answer to the message until the deadline.
-func (s *socket) receive(ctx context.Context, to *dhcpv4.DHCPv4, deadline time.Time) (*dhcpv4.DHCPv4, error) {
-	defer context.AfterFunc(ctx, func() { _ = s.file.SetReadDeadline(time.Unix(1, 0)) })()
-	if err := s.file.SetReadDeadline(deadline); err != nil {
-		return nil, err
-	}
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := s.file.Read(buf)
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if err != nil {
-			return nil, err
-		}
-		m := parseReply(buf[:n])
-		if m != nil && m.TransactionID == to.TransactionID && m.ClientHWAddr.String() == to.ClientHWAddr.String() {
-			return m, nil
-		}
-	}
 }
 
 // parseReply reads a DHCP reply out of an IP packet; nil if it is none.
