@@ -25,6 +25,7 @@ import (
 	"github.com/cnibox/cnibox/roles"
 	"github.com/cnibox/cnibox/roles/bridge"
 	"github.com/cnibox/cnibox/roles/hostdevice"
+	"github.com/cnibox/cnibox/roles/ipvlan"
 	"github.com/cnibox/cnibox/roles/macvlan"
 	"github.com/cnibox/cnibox/roles/roletest"
 )
@@ -62,6 +63,7 @@ func newNode(t *testing.T) *lan {
 	l := &lan{
 		Node: roletest.NewNode(t, roles.Table{
 			"dhcp": dhcp.New(), "bridge": bridge.New(), "macvlan": macvlan.New(), "host-device": hostdevice.New(),
+			"ipvlan": ipvlan.New(),
 		}),
 		t: t, socket: filepath.Join(dir, "run", "dhcp.sock"), state: filepath.Join(dir, "leases"), log: &log{},
 	}

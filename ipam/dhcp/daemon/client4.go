@@ -95,9 +95,10 @@ func (c *client4) lease(ctx context.Context) (grant, error) {
 	}
 }
 
-// flag asks for answers by broadcast, if that is wanted.
+// flag asks for answers by broadcast, if that is wanted. An ipvlan needs them: it shares its MAC address with others, and has no address yet by which
+// the kernel could tell that an answer is for it.
 func (c *client4) flag(m *dhcpv4.DHCPv4) {
-	if c.timing.Broadcast {
+	if c.timing.Broadcast || c.link.Kind == "ipvlan" {
 		m.SetBroadcast()
 	}
 }
