@@ -2,165 +2,280 @@ package dhcp_test
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
-	"github.com/cnibox/cnibox/ipam/dhcp/dhcptest"
-	"github.com/cnibox/cnibox/netutil/nstest"
+	"github.com/vishvananda/netlink"
+
 	"github.com/cnibox/cnibox/roles/roletest"
 )
 
-// TestWithServers has dnsmasq and ISC dhcpd lease an address, give a lease, and take it back.
+// TestWithServers has each server go through what happens in the life of a lease. Most of that is waiting, so all of it happens at once.
 func TestWithServers(t *testing.T) {
 	t.Parallel()
-	for name, start := range map[string]func(t *testing.T, l *lan) (released func(address string) bool){"dnsmasq": dnsmasq, "dhcpd": dhcpd} {
-		t.Run(name, func(t *testing.T) {
+	for _, p := range products() {
+		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
-			l := newNode(t)
-			l.Host.Run("ip", "addr", "add", "10.40.0.1/24", "dev", "br0")
-			released := start(t, l)
-			l.inProcess()
-			l.Node.Server(l.Host, 80)
-			p := l.Add("bridge", "a", l.conf())
-			address := p.Addrs[0].String()
-			if !strings.HasPrefix(address, "10.40.0.1") {
-				t.Errorf("the address is %s", address)
+			var all sync.WaitGroup
+			for event, test := range map[string]func(*testing.T, product){
+				"lease": leaseAndRelease, "renewal": renewal, "expiry": expiry, "NAK": refusal, "server gone for a while": serverGone,
+				"daemon killed": daemonKilled,
+			} {
+				all.Go(func() { t.Run(event, func(t *testing.T) { test(t, p) }) })
 			}
-			l.WantSeen(p.NS, "tcp", "10.40.0.1:80", address)
-			if out := p.Run("ip", "route"); !strings.Contains(out, "default via 10.40.0.1 ") {
-				t.Errorf("the routes are\n%s", out)
-			}
-			if err := l.Check("bridge", "a", l.conf()); err != nil {
-				t.Errorf("CHECK: %v", err)
-			}
-			if released(address) {
-				t.Error("the server does not know of the lease")
-			}
-			l.Del("bridge", "a", l.conf())
-			eventually(t, 5*time.Second, "the server has the address back", func() bool { return released(address) })
+			all.Wait()
 		})
 	}
 }
 
-// dnsmasq keeps a line for each lease.
-func dnsmasq(t *testing.T, l *lan) func(string) bool {
-	t.Helper()
-	leases := filepath.Join(t.TempDir(), "leases")
-	l.server("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=br0", "--bind-interfaces", "--user=root", "--pid-file=",
-		"--log-facility=-", "--log-dhcp", "--no-ping", "--dhcp-authoritative", "--dhcp-range=10.40.0.100,10.40.0.150,255.255.255.0,2m", "--dhcp-leasefile="+leases)
-	return func(address string) bool {
-		text, err := os.ReadFile(leases)
-		return err == nil && !strings.Contains(string(text), address)
+// long is a lease that does not end while the test runs, though the server is asked for more time every three seconds.
+func long() offer { return offer{"10.40.0", 120, 3, 90} }
+
+func leaseAndRelease(t *testing.T, p product) {
+	l := newNode(t)
+	s := l.serve(p, offer{"10.40.0", 120, 60, 105})
+	l.inProcess()
+	pod := l.Add("bridge", "a", l.conf())
+	l.wantNet(pod, "10.40.0")
+	if err := l.Check("bridge", "a", l.conf()); err != nil {
+		t.Errorf("CHECK: %v", err)
+	}
+	a := address(pod)
+	if left := time.Until(s.ends(a)); left < time.Minute || left > 2*time.Minute {
+		t.Errorf("the server has leased %s for another %s", a, left)
+	}
+	l.Del("bridge", "a", l.conf())
+	s.wantReleased(a)
+}
+
+func renewal(t *testing.T, p product) {
+	l := newNode(t)
+	s := l.serve(p, long())
+	l.inProcess()
+	pod := l.Add("bridge", "a", l.conf())
+	whole := s.watch(pod)
+	for range 2 {
+		s.renewed(address(pod))
+	}
+	whole()
+}
+
+// Of a server whose leases are too long to wait for, the pod's ends sooner by the daemon's own record.
+func expiry(t *testing.T, p product) {
+	const lasts = 6 * time.Second
+	l := newNode(t)
+	o := offer{"10.40.0", int(max(lasts, p.shortest).Seconds()), 3, 5}
+	s := l.serve(p, o)
+	d := l.program()
+	pod := l.Add("bridge", "a", l.conf())
+	s.kill()
+	end := s.ends(pod.Addrs[0].String()) // rounded down, as the server's clock has seconds
+	if end.IsZero() {
+		t.Fatalf("the server has not leased %s", pod.Addrs[0])
+	}
+	if p.shortest > lasts {
+		kill(d)
+		end = l.hasten(lasts / 2)
+		l.program()
+	}
+	wantAddrs(t, pod, 20*time.Second)
+	if early := time.Until(end); early > 0 {
+		t.Errorf("the address has gone %s before the lease's end", early)
+	}
+	s.start(long())
+	l.wantNet(pod, "10.40.0")
+	if a := address(pod); s.ends(a).Before(time.Now()) {
+		t.Errorf("the server has not leased %s", a)
 	}
 }
 
-// dhcpd appends what has become of a lease.
-func dhcpd(t *testing.T, l *lan) func(string) bool {
-	t.Helper()
-	dir := t.TempDir()
-	conf, leases := filepath.Join(dir, "conf"), filepath.Join(dir, "leases")
-	text := `authoritative; ping-check false; default-lease-time 120;
-subnet 10.40.0.0 netmask 255.255.255.0 { range 10.40.0.100 10.40.0.150; option routers 10.40.0.1; }`
-	for file, text := range map[string]string{conf: text, leases: ""} {
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+func refusal(t *testing.T, p product) {
+	l := newNode(t)
+	s := l.serve(p, long())
+	l.inProcess()
+	pod := l.Add("bridge", "a", l.conf())
+	l.wantNet(pod, "10.40.0")
+	old := address(pod)
+	s.kill()
+	o := long()
+	o.net = "10.41.0"
+	s.start(o)
+	l.wantNet(pod, "10.41.0")
+	if s.said("DHCPNAK", old) == 0 {
+		t.Errorf("the server has not refused %s", old)
 	}
-	l.server("dhcpd", "-4", "-f", "-d", "-cf", conf, "-lf", leases, "-pf", filepath.Join(dir, "pid"), "br0")
-	return func(address string) bool {
-		text, err := os.ReadFile(leases)
-		all := strings.Split(string(text), "lease "+address+" {")
-		return err == nil && !strings.Contains(all[len(all)-1], "binding state active")
-	}
+	a := address(pod)
+	s.renewed(a)
+	l.Del("bridge", "a", l.conf())
+	s.wantReleased(a)
 }
 
-// server starts a DHCP server on the host. Clients ask again until it listens.
-func (l *lan) server(name string, args ...string) {
+func serverGone(t *testing.T, p product) {
+	l := newNode(t)
+	o := offer{"10.40.0", 120, 3, 4}
+	s := l.serve(p, o)
+	l.inProcess()
+	pod := l.Add("bridge", "a", l.conf())
+	whole := s.watch(pod)
+	s.kill()
+	eventually(t, 20*time.Second, "the server is asked in vain", func() bool { return strings.Contains(l.log.String(), "no server answers") })
+	s.start(o)
+	s.renewed(address(pod))
+	whole()
+}
+
+func daemonKilled(t *testing.T, p product) {
+	l := newNode(t)
+	s := l.serve(p, long())
+	d := l.program()
+	pod := l.Add("bridge", "a", l.conf())
+	whole := s.watch(pod)
+	kill(d)
+	l.program()
+	for range 2 {
+		s.renewed(address(pod))
+	}
+	whole()
+	a := address(pod)
+	l.Del("bridge", "a", l.conf())
+	s.wantReleased(a)
+}
+
+// wantNet waits until the pod has one address, of the network, and one default route, to its router, which it then reaches.
+func (l *lan) wantNet(p *roletest.Pod, net string) {
 	l.t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		path = filepath.Join("/usr/sbin", name)
+	eventually(l.t, 20*time.Second, "the pod has an address of "+net+".0/24, and its route", func() bool {
+		all, routes := addrs(p), p.Run("ip", "route")
+		return len(all) == 1 && strings.HasPrefix(all[0], net+".") &&
+			strings.Count(routes, "default") == 1 && strings.Contains(routes, "default via "+net+".1 ")
+	})
+	l.WantSeen(p.NS, "tcp", net+".1:80", address(p))
+}
+
+// address is the pod's first one, empty if it has none.
+func address(p *roletest.Pod) string {
+	for _, a := range addrs(p) {
+		a, _, _ = strings.Cut(a, "/")
+		return a
 	}
-	cmd := exec.Command(path, args...)
-	cmd.Stdout, cmd.Stderr = l.log, l.log
-	if err := nstest.Enter(l.Host.Path, cmd.Start); err != nil {
+	return ""
+}
+
+// wantReleased waits until the server has been told that an address is free, and has written it.
+func (s *realServer) wantReleased(address string) {
+	s.l.t.Helper()
+	eventually(s.l.t, 5*time.Second, s.name+" has "+address+" back", func() bool {
+		return s.said("DHCPRELEASE", address) == 1 && s.ends(address).IsZero()
+	})
+}
+
+// watch has the pod talk to the host over one connection until the function that it returns is called. That fails the test if an answer has not
+// come, if an address of the pod has come or gone, or if the server was asked for one meanwhile.
+func (s *realServer) watch(p *roletest.Pod) (whole func()) {
+	l := s.l
+	l.t.Helper()
+	asked := s.said("DHCPDISCOVER", "")
+	changes, done := make(chan netlink.AddrUpdate, 100), make(chan struct{})
+	l.t.Cleanup(func() { close(done) })
+	if err := p.Do(func() error { return netlink.AddrSubscribe(changes, done) }); err != nil {
 		l.t.Fatal(err)
 	}
-	l.t.Cleanup(func() { kill(cmd) })
-}
-
-// buildReference makes the reference's dhcp, which is plugin and daemon.
-func buildReference(t *testing.T) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "dhcp")
-	cmd := exec.Command("go", "-C", "../../tools/reference", "build", "-buildvcs=false", "-o", file, "github.com/containernetworking/plugins/plugins/ipam/dhcp")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", cmd, err, out)
-	}
-	return file
-}
-
-// TestWithReference has our plugin call the reference's daemon, and the reference's plugin ours.
-func TestWithReference(t *testing.T) {
-	t.Parallel()
-	reference := buildReference(t)
-	t.Run("our plugin, its daemon", func(t *testing.T) {
-		t.Parallel()
-		l := newLAN(t, dhcptest.Policy{})
-		if err := os.MkdirAll(filepath.Dir(l.socket), 0o700); err != nil {
-			t.Fatal(err)
+	l.echo()
+	c := l.Dial(p.NS, "tcp", "10.40.0.1:7")
+	ended, stop := make(chan error, 1), make(chan struct{})
+	go func() { ended <- talk(c, stop) }()
+	return func() {
+		l.t.Helper()
+		close(stop)
+		if err := <-ended; err != nil {
+			l.t.Errorf("the pod's connection: %v", err)
 		}
-		l.start(reference, "daemon", "--socketpath", l.socket)
-		l.Node.Server(l.Host, 80)
-		p := l.Add("bridge", "a", l.conf())
-		wantAddrs(t, p, 0, "10.40.0.10/16")
-		l.WantSeen(p.NS, "tcp", "10.40.0.1:80", "10.40.0.10")
-		if err := l.Check("bridge", "a", l.conf()); err != nil {
-			t.Errorf("CHECK: %v", err)
-		}
-		for _, verb := range []string{"STATUS", "GC"} { // it knows no GC
-			l.Must(roletest.Call{Verb: verb, Role: "dhcp", Conf: strings.Replace(l.conf(), "{", `{"cni.dev/valid-attachments": [], `, 1)})
-		}
-		l.wantHeld(map[string]string{"a/lan/eth0": "10.40.0.10"})
-		l.Del("bridge", "a", l.conf())
-		// It sends that from no address, which the server's kernel does not take.
-		eventually(t, 5*time.Second, "the lease is released", func() bool { return strings.Contains(l.log.String(), "a/lan/eth0: releasing lease") })
-	})
-	t.Run("its plugin, our daemon", func(t *testing.T) {
-		t.Parallel()
-		l := newLAN(t, dhcptest.Policy{})
-		l.inProcess()
-		pod := nstest.New(t, "a")
-		l.Host.Run("ip", "link", "add", "port0", "up", "master", "br0", "type", "veth", "peer", "name", "eth0", "netns", pod.Path)
-		call := func(verb, conf string) string {
-			cmd := exec.Command(reference)
-			cmd.Env = []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=a", "CNI_IFNAME=eth0", "CNI_NETNS=" + pod.Path, "CNI_PATH=/nowhere"}
-			cmd.Stdin = strings.NewReader(conf)
-			out, err := cmd.Output()
-			if err != nil {
-				t.Fatalf("%s: %v: %s", verb, err, out)
+		for len(changes) > 0 {
+			if u := <-changes; u.LinkAddress.IP.To4() != nil {
+				l.t.Errorf("the address %s has come (or else gone): %t", &u.LinkAddress, u.NewAddr)
 			}
-			return string(out)
 		}
-		var res struct {
-			IPs    []struct{ Address, Gateway string }
-			Routes []struct{ Dst, GW string }
+		if s.said("DHCPDISCOVER", "") != asked {
+			l.t.Error("an address was asked for anew")
 		}
-		out := call("ADD", l.conf())
-		if err := json.Unmarshal([]byte(out), &res); err != nil {
-			t.Fatal(err)
+	}
+}
+
+// talk says something every few milliseconds, and waits for it to come back.
+func talk(c net.Conn, stop <-chan struct{}) error {
+	for {
+		if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			return err
 		}
-		if len(res.IPs) != 1 || res.IPs[0].Address != "10.40.0.10/16" || res.IPs[0].Gateway != "10.40.0.1" || len(res.Routes) != 1 || res.Routes[0].GW != "10.40.0.1" {
-			t.Errorf("answered %s", out)
+		if _, err := c.Write([]byte("?")); err != nil {
+			return err
 		}
-		l.wantHeld(map[string]string{"a/lan/eth0": "10.40.0.10"})
-		call("CHECK", strings.Replace(l.conf(), "{", `{"prevResult": `+out+`, `, 1))
-		call("DEL", l.conf())
-		l.wantHeld(nil)
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			return err
+		}
+		select {
+		case <-stop:
+			return nil
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// echo has the host send back what comes to port 7.
+func (l *lan) echo() {
+	l.t.Helper()
+	err := l.Host.Do(func() error {
+		server, err := net.Listen("tcp", ":7")
+		if err != nil {
+			return err
+		}
+		l.t.Cleanup(func() { _ = server.Close() })
+		go func() {
+			for {
+				c, err := server.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					_, _ = io.Copy(c, c)
+					_ = c.Close()
+				}()
+			}
+		}()
+		return nil
 	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// hasten rewrites the one lease of a daemon that does not run, as if all of its time but what is left had passed, and returns its end.
+func (l *lan) hasten(left time.Duration) (end time.Time) {
+	l.t.Helper()
+	files, err := filepath.Glob(filepath.Join(l.state, "*.json"))
+	if err == nil && len(files) != 1 {
+		err = fmt.Errorf("%d leases in %s", len(files), l.state)
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	text, err := os.ReadFile(files[0])
+	lease := map[string]any{}
+	err = errors.Join(err, json.Unmarshal(text, &lease))
+	now := time.Now()
+	end = now.Add(left)
+	lease["t1"], lease["t2"], lease["end"] = now, now, end
+	text, marshalErr := json.Marshal(lease)
+	if err = errors.Join(err, marshalErr, os.WriteFile(files[0], text, 0o600)); err != nil {
+		l.t.Fatal(err)
+	}
+	return end
 }
