@@ -149,6 +149,44 @@ func daemonKilled(t *testing.T, p product) {
 	s.wantReleased(a)
 }
 
+// TestManyLeasesWithServers has 200 pods ask for an address at the same time, and give it back.
+func TestManyLeasesWithServers(t *testing.T) {
+	t.Parallel()
+	for _, p := range products() {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			const count = 200
+			l := newNode(t)
+			s := l.serve(p, offer{"10.40.0", 3600, 1800, 3000})
+			l.program()
+			pods := make([]*roletest.Pod, count)
+			for i := range pods {
+				pods[i] = l.Pod(fmt.Sprintf("p%d", i))
+			}
+			held, owner := make([]string, count), map[string]string{}
+			for i, out := range l.all(pods, "ADD") {
+				var res answerOf
+				if err := json.Unmarshal(out, &res); err != nil || len(res.IPs) != 1 {
+					t.Fatalf("%s has %s", pods[i].Name, out)
+				}
+				a, _, _ := strings.Cut(res.IPs[0].Address, "/")
+				l.WantSeen(pods[i].NS, "tcp", "10.40.0.1:80", a)
+				if s.ends(a).IsZero() || owner[a] != "" {
+					t.Errorf("%s has %s, which the server has not leased, or is that of %q too", pods[i].Name, a, owner[a])
+				}
+				held[i], owner[a] = a, pods[i].Name
+			}
+			// A release is sent once. More of them than wait in the server's socket, about 160, are lost while it writes its file.
+			for i := 0; i < count; i += 50 {
+				l.all(pods[i:i+50], "DEL")
+				for _, a := range held[i : i+50] {
+					s.wantReleased(a)
+				}
+			}
+		})
+	}
+}
+
 // wantNet waits until the pod has one address, of the network, and one default route, to its router, which it then reaches.
 func (l *lan) wantNet(p *roletest.Pod, net string) {
 	l.t.Helper()
@@ -167,6 +205,23 @@ func address(p *roletest.Pod) string {
 		return a
 	}
 	return ""
+}
+
+// all makes a call for each of the pods at once, and returns the answers.
+func (l *lan) all(pods []*roletest.Pod, verb string) [][]byte {
+	l.t.Helper()
+	answers := make([][]byte, len(pods))
+	var all sync.WaitGroup
+	for i, p := range pods {
+		all.Go(func() {
+			var err error
+			if answers[i], err = l.Do(roletest.Call{Verb: verb, Role: "bridge", Pod: p, Conf: l.conf()}); err != nil {
+				l.t.Errorf("%s of %s: %v", verb, p.Name, err)
+			}
+		})
+	}
+	all.Wait()
+	return answers
 }
 
 // wantReleased waits until the server has been told that an address is free, and has written it.
