@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/cnibox/cnibox/roles"
+	"github.com/cnibox/cnibox/roles/roletest"
 )
 
 // pluginCall is one call of a plugin, as the command cni of a script describes it.
@@ -114,8 +115,21 @@ type pluginError struct {
 	Details    string `json:"details"`
 }
 
-// wrong tells what every call must keep to, whatever it is about: the exit status, and what stands on stdout (CNI spec, section 2).
-func (a *answer) wrong(verb string, fails bool) error {
+// version is that of the configuration, which is the result's too.
+func (c *pluginCall) version() string {
+	var conf struct {
+		CNIVersion string `json:"cniVersion"`
+	}
+	if err := json.Unmarshal(c.conf, &conf); err != nil || conf.CNIVersion == "" {
+		return roles.Versions()[0]
+	}
+	return conf.CNIVersion
+}
+
+// wrong tells what every call must keep to, whatever it is about: the exit status, what stands on stdout (CNI spec, section 2), and the form of
+// a result.
+func (a *answer) wrong(c *pluginCall, fails bool) error {
+	verb := c.env["CNI_COMMAND"]
 	if len(a.stderr) > 0 {
 		return fmt.Errorf("the plugin logs: %s", a.stderr)
 	}
@@ -138,6 +152,10 @@ func (a *answer) wrong(verb string, fails bool) error {
 	}
 	if answers && !json.Valid(a.stdout) {
 		return fmt.Errorf("%s answers with %q, which is not JSON", verb, a.stdout)
+	}
+	if verb == "ADD" {
+		_, err := roletest.ReadResult(c.version(), a.stdout)
+		return err
 	}
 	return nil
 }

@@ -101,7 +101,7 @@ func cmdCNI(ts *testscript.TestScript, neg bool, args []string) {
 	a, err := call.run(hostOf(ts))
 	ts.Check(err)
 	_, _ = ts.Stdout().Write(a.stdout)
-	ts.Check(a.wrong(args[0], neg))
+	ts.Check(a.wrong(call, neg))
 }
 
 // together COUNT cni ...
@@ -116,7 +116,7 @@ func cmdTogether(ts *testscript.TestScript, neg bool, args []string) {
 		all.Go(func() {
 			a, err := call.run(hostOf(ts))
 			if err == nil {
-				err = a.wrong(args[2], false)
+				err = a.wrong(call, false)
 			}
 			errs[i] = err
 		})
@@ -135,10 +135,11 @@ func cmdExecs(ts *testscript.TestScript, neg bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	log := ts.MkAbs(".execs")
-	a, err := newPluginCall(ts, args[2:]).run(hostOf(ts), strace, "-f", "-qq", "-e", "trace=execve", "-e", "signal=none", "-o", log)
+	call := newPluginCall(ts, args[2:])
+	a, err := call.run(hostOf(ts), strace, "-f", "-qq", "-e", "trace=execve", "-e", "signal=none", "-o", log)
 	ts.Check(err)
 	_, _ = ts.Stdout().Write(a.stdout)
-	ts.Check(a.wrong(args[2], false))
+	ts.Check(a.wrong(call, false))
 	if calls := ts.ReadFile(log); strings.Count(calls, "execve(") != want {
 		ts.Fatalf("want %d programs to be started:\n%s", want, calls)
 	}

@@ -66,7 +66,8 @@ func rules() ([]string, error) {
 		}
 		for line := range strings.Lines(string(raw)) {
 			priority, _, _ := strings.Cut(line, ":")
-			if !slices.Contains([]string{"0", "32766", "32767"}, priority) {
+			vrfs := strings.Contains(line, "l3mdev-table") // comes with the namespace's first VRF, and stays
+			if !vrfs && !slices.Contains([]string{"0", "32766", "32767"}, priority) {
 				out = append(out, "rule "+strings.TrimSpace(line))
 			}
 		}
