@@ -292,3 +292,23 @@ func TestPortsHaveNoLinkLocalAddress(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 }
+
+func TestFamilies(t *testing.T) {
+	roletest.Families(t, func(t *testing.T, f roletest.Family) {
+		n, dir := newNode(t), t.TempDir()
+		outside := n.Outside()
+		n.Server(n.Host, 80)
+		n.Server(outside, 80)
+		n.WantAllVersions(roletest.Network{
+			Family: f, DataDir: dir, Links: []string{"uplink", "cni0"},
+			Plugins: []roletest.Plugin{{
+				Role: "bridge",
+				Keys: `"isDefaultGateway": true, "ipMasq": true, ` + f.IPAM(dir, `{"subnet": "10.244.0.0/16"}`, `{"subnet": "fd00:244::/64"}`),
+			}},
+			Reach: func(p *roletest.Pod) {
+				n.WantReach(p, "10.244.0.1", "fd00:244::1")
+				n.WantMasqueraded(p)
+			},
+		})
+	})
+}

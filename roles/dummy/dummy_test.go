@@ -2,6 +2,7 @@ package dummy_test
 
 import (
 	"fmt"
+	"net"
 	"testing"
 
 	"github.com/cnibox/cnibox/ipam/hostlocal"
@@ -65,4 +66,27 @@ func TestBadInputChangesNothing(t *testing.T) {
 func TestReadmeExamples(t *testing.T) {
 	nstest.Need(t, "dummy")
 	newNode(t).WantReadmeExamples("dummy", 1)
+}
+
+// A dummy has addresses that belong to no network. Who is told that the pod is the way to them reaches it there.
+func TestFamilies(t *testing.T) {
+	nstest.Need(t, "dummy")
+	roletest.Families(t, func(t *testing.T, f roletest.Family) {
+		n, dir, lan := newNode(t), t.TempDir(), nstest.New(t, "lan")
+		pod := n.Pod("families")
+		n.Server(pod.NS, 80)
+		pod.Run("ip", "link", "add", "net1", "type", "veth", "peer", "name", "eth0", "netns", lan.Path)
+		pod.Run("sh", "-ec", "ip addr add 172.16.0.2/24 dev net1; ip addr add fd16::2/64 dev net1 nodad; ip link set net1 up")
+		lan.Run("sh", "-ec", `ip addr add 172.16.0.1/24 dev eth0; ip addr add fd16::1/64 dev eth0 nodad; ip link set eth0 up
+			ip route add 10.1.0.0/24 via 172.16.0.2; ip -6 route add fd01::/64 via fd16::2`)
+		n.WantAllVersions(roletest.Network{
+			Family: f, DataDir: dir, Links: []string{"net1"},
+			Plugins: []roletest.Plugin{{Role: "dummy", Keys: f.IPAM(dir, `{"subnet": "10.1.0.0/24"}`, `{"subnet": "fd01::/64"}`)}},
+			Reach: func(p *roletest.Pod) {
+				for _, addr := range p.Addrs {
+					n.WantSeen(lan, "tcp", net.JoinHostPort(addr.String(), "80"), map[bool]string{false: "172.16.0.1", true: "fd16::1"}[addr.Is6()])
+				}
+			},
+		})
+	})
 }

@@ -41,9 +41,14 @@ const alias = "rack 7 / port 3"
 
 func conf(dir, keys string) string {
 	return fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "lan", "type": "host-device", %s, "ipam": {"type": "host-local", "dataDir": %q,
-		"ranges": [[{"subnet": "10.9.0.0/24", "rangeStart": "10.9.0.5"}], [{"subnet": "fd09::/64", "rangeStart": "fd09::5"}]],
-		"routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}`, keys, dir)
+		"ranges": [[%s], [%s]],
+		"routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}`, keys, dir, range4, range6)
 }
+
+const (
+	range4 = `{"subnet": "10.9.0.0/24", "rangeStart": "10.9.0.5"}`
+	range6 = `{"subnet": "fd09::/64", "rangeStart": "fd09::5"}`
+)
 
 // wantBack fails the test unless the interface is on the host as it was.
 func wantBack(t *testing.T, n *roletest.Node, flags string) {
@@ -388,4 +393,18 @@ func TestTheAddressIsAnnounced(t *testing.T) {
 func TestReadmeExamples(t *testing.T) {
 	n, _ := newNode(t)
 	n.WantReadmeExamples("host-device", 1)
+}
+
+func TestFamilies(t *testing.T) {
+	roletest.Families(t, func(t *testing.T, f roletest.Family) {
+		n, lan := newNode(t)
+		dir := t.TempDir()
+		n.Server(lan, 80)
+		n.WantAllVersions(roletest.Network{
+			Family: f, DataDir: dir, Links: []string{"ens1"},
+			Plugins: []roletest.Plugin{{Role: "host-device", Keys: `"device": "ens1", ` + f.IPAM(dir, range4, range6)}},
+			Reach:   func(p *roletest.Pod) { n.WantReach(p, "10.9.0.1", "fd09::1") },
+		})
+		wantBack(t, n, down)
+	})
 }

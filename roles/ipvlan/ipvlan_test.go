@@ -23,8 +23,13 @@ func newNode(t *testing.T) *roletest.Node {
 // conf is a configuration with keys of its own, and addresses of both families in the network that roletest's outside is in.
 func conf(dir, keys string) string {
 	return fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "lan", "type": "ipvlan"%s, "ipam": {"type": "host-local", "dataDir": %q,
-		"ranges": [[{"subnet": "192.0.2.0/24", "rangeStart": "192.0.2.128"}], [{"subnet": "2001:db8::/64", "rangeStart": "2001:db8::200"}]]}}`, keys, dir)
+		"ranges": [[%s], [%s]]}}`, keys, dir, range4, range6)
 }
+
+const (
+	range4 = `{"subnet": "192.0.2.0/24", "rangeStart": "192.0.2.128"}`
+	range6 = `{"subnet": "2001:db8::/64", "rangeStart": "2001:db8::200"}`
+)
 
 func TestPodsAreMachinesOfTheNetwork(t *testing.T) {
 	nstest.Need(t, "ipvlan")
@@ -36,12 +41,8 @@ func TestPodsAreMachinesOfTheNetwork(t *testing.T) {
 			a, b := n.Add("ipvlan", "a", c), n.Add("ipvlan", "b", c)
 			n.Server(outside, 80)
 			n.Server(b.NS, 80)
-			if mode != "l2" { // a router's neighbours need a route, here by way of a neighbour entry for each address
-				for _, p := range []*roletest.Pod{a, b} {
-					for _, addr := range p.Addrs {
-						outside.Run("ip", "neigh", "replace", addr.String(), "lladdr", linkAddress(n.Host, "uplink"), "dev", "eth0")
-					}
-				}
+			if mode != "l2" {
+				routed(n, outside, a, b)
 			}
 			n.WantSeen(a.NS, "tcp", "192.0.2.100:80", a.Addrs[0].String())
 			n.WantSeen(a.NS, "udp", "[2001:db8::100]:80", a.Addrs[1].String())
@@ -54,6 +55,15 @@ func TestPodsAreMachinesOfTheNetwork(t *testing.T) {
 				t.Errorf("CHECK: %v", err)
 			}
 		})
+	}
+}
+
+// routed has the outside find pods whose interfaces answer to no neighbour, as those of the modes l3 and l3s.
+func routed(n *roletest.Node, outside *nstest.NS, pods ...*roletest.Pod) {
+	for _, p := range pods {
+		for _, addr := range p.Addrs {
+			outside.Run("ip", "neigh", "replace", addr.String(), "lladdr", linkAddress(n.Host, "uplink"), "dev", "eth0")
+		}
 	}
 }
 
@@ -150,4 +160,27 @@ func TestReadmeExamples(t *testing.T) {
 	n := newNode(t)
 	n.Outside()
 	n.WantReadmeExamples("ipvlan", 1)
+}
+
+func TestFamilies(t *testing.T) {
+	nstest.Need(t, "ipvlan")
+	for _, mode := range []string{"l2", "l3", "l3s"} {
+		t.Run(mode, func(t *testing.T) {
+			roletest.Families(t, func(t *testing.T, f roletest.Family) {
+				n, dir := newNode(t), t.TempDir()
+				outside := n.Outside()
+				n.Server(outside, 80)
+				n.WantAllVersions(roletest.Network{
+					Family: f, DataDir: dir, Links: []string{"uplink"},
+					Plugins: []roletest.Plugin{{Role: "ipvlan", Keys: fmt.Sprintf(`"master": "uplink", "mode": %q, `, mode) + f.IPAM(dir, range4, range6)}},
+					Reach: func(p *roletest.Pod) {
+						if mode != "l2" {
+							routed(n, outside, p)
+						}
+						n.WantReach(p, "192.0.2.100", "2001:db8::100")
+					},
+				})
+			})
+		})
+	}
 }

@@ -23,8 +23,13 @@ func newNode(t *testing.T) *roletest.Node {
 // conf is a configuration with keys of its own, and addresses of both families in the network that roletest's outside is in.
 func conf(dir, keys string) string {
 	return fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "lan", "type": "macvlan"%s, "ipam": {"type": "host-local", "dataDir": %q,
-		"ranges": [[{"subnet": "192.0.2.0/24", "rangeStart": "192.0.2.128"}], [{"subnet": "2001:db8::/64", "rangeStart": "2001:db8::200"}]]}}`, keys, dir)
+		"ranges": [[%s], [%s]]}}`, keys, dir, range4, range6)
 }
+
+const (
+	range4 = `{"subnet": "192.0.2.0/24", "rangeStart": "192.0.2.128"}`
+	range6 = `{"subnet": "2001:db8::/64", "rangeStart": "2001:db8::200"}`
+)
 
 func fixed(addr, keys string) string {
 	return fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "master": "uplink"%s,
@@ -262,4 +267,16 @@ func TestReadmeExamples(t *testing.T) {
 	n := newNode(t)
 	n.Outside()
 	n.WantReadmeExamples("macvlan", 2)
+}
+
+func TestFamilies(t *testing.T) {
+	roletest.Families(t, func(t *testing.T, f roletest.Family) {
+		n, dir := newNode(t), t.TempDir()
+		n.Server(n.Outside(), 80)
+		n.WantAllVersions(roletest.Network{
+			Family: f, DataDir: dir, Links: []string{"uplink"},
+			Plugins: []roletest.Plugin{{Role: "macvlan", Keys: `"master": "uplink", ` + f.IPAM(dir, range4, range6)}},
+			Reach:   func(p *roletest.Pod) { n.WantReach(p, "192.0.2.100", "2001:db8::100") },
+		})
+	})
 }

@@ -101,3 +101,22 @@ func TestNothingIsLeftWithoutASandbox(t *testing.T) {
 	dir := t.TempDir()
 	newNode(t).WantNothingLeft("ptp", conf(dir, `"ipMasq": true`), dir)
 }
+
+func TestFamilies(t *testing.T) {
+	roletest.Families(t, func(t *testing.T, f roletest.Family) {
+		n, dir := newNode(t), t.TempDir()
+		outside := n.Outside()
+		n.Server(n.Host, 80)
+		n.Server(outside, 80)
+		n.WantAllVersions(roletest.Network{
+			Family: f, DataDir: dir, Links: []string{"uplink"},
+			Plugins: []roletest.Plugin{{
+				Role: "ptp", Keys: `"ipMasq": true, ` + f.IPAM(dir, `{"subnet": "10.1.0.0/16"}`, `{"subnet": "fd00:1::/64"}`),
+			}},
+			Reach: func(p *roletest.Pod) {
+				n.WantReach(p, "10.1.0.1", "fd00:1::1")
+				n.WantMasqueraded(p)
+			},
+		})
+	})
+}

@@ -195,6 +195,18 @@ func (a *attachment) wantNothing(verb string, in ...*nstest.NS) {
 	}
 }
 
+// WantMasqueraded has the pod ask the Server at port 80 of the machine outside, which must see the host.
+func (n *Node) WantMasqueraded(p *Pod) {
+	n.t.Helper()
+	for _, own := range p.Addrs {
+		to, host := "192.0.2.100:80", "192.0.2.1"
+		if own.Is6() {
+			to, host = "[2001:db8::100]:80", "2001:db8::1"
+		}
+		n.WantSeen(p.NS, "tcp", to, host)
+	}
+}
+
 // WantReach has the pod ask the Server at port 80 of the address that is of the same family, from each of its own, by TCP and UDP.
 func (n *Node) WantReach(p *Pod, v4, v6 string) {
 	n.t.Helper()

@@ -65,13 +65,13 @@ func (n *Node) Outside() *nstest.NS {
 		ns.Run("ip", "addr", "add", "2001:db8::"+side[1]+"/64", "dev", side[0], "nodad")
 		ns.Run("ip", "link", "set", side[0], "up")
 	}
-	waitUp(n.Host, "uplink")
-	waitUp(out, "eth0")
+	WaitUp(n.Host, "uplink")
+	WaitUp(out, "eth0")
 	return out
 }
 
-// waitUp waits for the carrier, which a namespace's first link gets up to a second late.
-func waitUp(ns *nstest.NS, link string) {
+// WaitUp waits for the link's carrier, which a namespace's first link gets up to a second late.
+func WaitUp(ns *nstest.NS, link string) {
 	for range 300 {
 		if strings.Contains(ns.Run("ip", "-br", "link", "show", link), " UP ") {
 			return

@@ -30,14 +30,19 @@ func newNode(t *testing.T) *roletest.Node {
 
 func conf(dir, keys string) string {
 	return fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "vm", "type": "tap", %s, "ipam": {"type": "host-local", "dataDir": %q,
-		"ranges": [[{"subnet": "10.6.0.0/24"}], [{"subnet": "fd06::/64"}]], "routes": [{"dst": "0.0.0.0/0"}, {"dst": "fd00::/8"}]}}`, keys, dir)
+		"ranges": [[%s], [%s]], "routes": [{"dst": "0.0.0.0/0"}, {"dst": "fd00::/8"}]}}`, keys, dir, range4, range6)
 }
 
-// open opens a queue of the pod's device, as a virtual machine does.
-func open(t *testing.T, p *roletest.Pod, flags uint16) *os.File {
+const (
+	range4 = `{"subnet": "10.6.0.0/24"}`
+	range6 = `{"subnet": "fd06::/64"}`
+)
+
+// open opens a queue of the namespace's device, as a virtual machine does.
+func open(t *testing.T, ns *nstest.NS, flags uint16) *os.File {
 	t.Helper()
 	var fd int
-	err := p.Do(func() (err error) {
+	err := ns.Do(func() (err error) {
 		if fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0); err != nil {
 			return err
 		}
@@ -88,7 +93,7 @@ func TestAProgramThatOpensTheDeviceReachesTheContainer(t *testing.T) {
 	n, dir := newNode(t), t.TempDir()
 	c := conf(dir, `"mtu": 1400, "owner": 107, "group": 108, "mac": "02:00:00:00:00:07"`)
 	a := n.Add("tap", "a", c)
-	if got := ask(t, open(t, a, 0), a.Addrs[0]); got.String() != "02:00:00:00:00:07" {
+	if got := ask(t, open(t, a.NS, 0), a.Addrs[0]); got.String() != "02:00:00:00:00:07" {
 		t.Errorf("%s answers", got)
 	}
 	out := a.Run("ip", "-details", "addr", "show", "eth0")
@@ -115,8 +120,8 @@ func TestSeveralQueuesAndNoAddress(t *testing.T) {
 	n := newNode(t)
 	const c = `{"cniVersion": "1.1.0", "name": "vm", "type": "tap", "multiQueue": true}`
 	a := n.Add("tap", "a", c)
-	open(t, a, unix.IFF_MULTI_QUEUE)
-	open(t, a, unix.IFF_MULTI_QUEUE)
+	open(t, a.NS, unix.IFF_MULTI_QUEUE)
+	open(t, a.NS, unix.IFF_MULTI_QUEUE)
 	if err := n.Check("tap", "a", c); err != nil {
 		t.Errorf("CHECK: %v", err)
 	}
@@ -135,7 +140,7 @@ func TestTheDeviceIsAPortOfABridgeInTheContainer(t *testing.T) {
 	a.Run("ip", "addr", "add", "10.6.0.1/24", "dev", "br0")
 	a.Run("ip", "link", "set", "br0", "up")
 	n.Add("tap", "a", c)
-	ask(t, open(t, a, 0), netip.MustParseAddr("10.6.0.1"))
+	ask(t, open(t, a.NS, 0), netip.MustParseAddr("10.6.0.1"))
 	if err := n.Check("tap", "a", c); err != nil {
 		t.Errorf("CHECK: %v", err)
 	}
@@ -299,4 +304,43 @@ func TestBehindAnotherPlugin(t *testing.T) {
 func TestNothingIsLeftWithoutASandbox(t *testing.T) {
 	dir := t.TempDir()
 	newNode(t).WantNothingLeft("tap", conf(dir, `"mtu": 1400`), dir)
+}
+
+// plugIn makes a namespace that stands for a virtual machine behind the pod's device: 10.6.0.99 and fd06::99, with a server.
+func plugIn(t *testing.T, n *roletest.Node, p *roletest.Pod) {
+	t.Helper()
+	vm := nstest.New(t, "guest")
+	vm.Run("sh", "-ec", `ip tuntap add eth0 mode tap; ip addr add 10.6.0.99/24 dev eth0; ip addr add fd06::99/64 dev eth0 nodad; ip link set eth0 up`)
+	n.Server(vm, 80)
+	card, device := open(t, vm, 0), open(t, p.NS, 0)
+	roletest.WaitUp(vm, "eth0")
+	roletest.WaitUp(p.NS, "eth0")
+	go forward(card, device)
+	go forward(device, card)
+}
+
+// forward copies frames until one side is closed. A device that is gone takes none.
+func forward(from, to *os.File) {
+	frame := make([]byte, 2000)
+	for {
+		n, err := from.Read(frame)
+		if err != nil {
+			return
+		}
+		_, _ = to.Write(frame[:n])
+	}
+}
+
+func TestFamilies(t *testing.T) {
+	roletest.Families(t, func(t *testing.T, f roletest.Family) {
+		n, dir := newNode(t), t.TempDir()
+		n.WantAllVersions(roletest.Network{
+			Family: f, DataDir: dir,
+			Plugins: []roletest.Plugin{{Role: "tap", Keys: f.IPAM(dir, range4, range6)}},
+			Reach: func(p *roletest.Pod) {
+				plugIn(t, n, p)
+				n.WantReach(p, "10.6.0.99", "fd06::99")
+			},
+		})
+	})
 }

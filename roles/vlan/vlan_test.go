@@ -22,7 +22,22 @@ func newNode(t *testing.T) *roletest.Node {
 
 func conf(dir, keys string) string {
 	return fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "lan", "type": "vlan"%s, "ipam": {"type": "host-local", "dataDir": %q,
-		"ranges": [[{"subnet": "198.51.100.0/24"}], [{"subnet": "fd07::/64"}]]}}`, keys, dir)
+		"ranges": [[%s], [%s]]}}`, keys, dir, range4, range6)
+}
+
+const (
+	range4 = `{"subnet": "198.51.100.0/24"}`
+	range6 = `{"subnet": "fd07::/64"}`
+)
+
+// inVLAN makes an outside with an interface in VLAN 7, where it has 198.51.100.200 and fd07::200.
+func inVLAN(n *roletest.Node, protocol string) *nstest.NS {
+	outside := n.Outside()
+	outside.Run("ip", "link", "add", "link", "eth0", "name", "v7", "type", "vlan", "protocol", protocol, "id", "7")
+	outside.Run("ip", "addr", "add", "198.51.100.200/24", "dev", "v7")
+	outside.Run("ip", "addr", "add", "fd07::200/64", "dev", "v7", "nodad")
+	outside.Run("ip", "link", "set", "v7", "up")
+	return outside
 }
 
 // The outside has an interface in the same VLAN.
@@ -30,12 +45,7 @@ func TestPodsAreInTheVLAN(t *testing.T) {
 	nstest.Need(t, "vlan")
 	for _, protocol := range []string{"802.1Q", "802.1ad"} {
 		n := newNode(t)
-		outside := n.Outside()
-		outside.Run("ip", "link", "add", "link", "eth0", "name", "v7", "type", "vlan", "protocol", protocol, "id", "7")
-		outside.Run("ip", "addr", "add", "198.51.100.200/24", "dev", "v7")
-		outside.Run("ip", "addr", "add", "fd07::200/64", "dev", "v7", "nodad")
-		outside.Run("ip", "link", "set", "v7", "up")
-		n.Server(outside, 80)
+		n.Server(inVLAN(n, protocol), 80)
 		c := conf(t.TempDir(), fmt.Sprintf(`, "master": "uplink", "vlanId": 7, "protocol": %q, "mtu": 1400`, protocol))
 		a := n.Add("vlan", "a", c)
 		n.WantSeen(a.NS, "tcp", "198.51.100.200:80", a.Addrs[0].String())
@@ -127,4 +137,23 @@ func TestReadmeExamples(t *testing.T) {
 	n := newNode(t)
 	n.Outside()
 	n.WantReadmeExamples("vlan", 1)
+}
+
+func TestFamilies(t *testing.T) {
+	nstest.Need(t, "vlan")
+	for _, protocol := range []string{"802.1Q", "802.1ad"} {
+		t.Run(protocol, func(t *testing.T) {
+			roletest.Families(t, func(t *testing.T, f roletest.Family) {
+				n, dir := newNode(t), t.TempDir()
+				n.Server(inVLAN(n, protocol), 80)
+				n.WantAllVersions(roletest.Network{
+					Family: f, DataDir: dir, Links: []string{"uplink"},
+					Plugins: []roletest.Plugin{{
+						Role: "vlan", Keys: fmt.Sprintf(`"master": "uplink", "vlanId": 7, "protocol": %q, `, protocol) + f.IPAM(dir, range4, range6),
+					}},
+					Reach: func(p *roletest.Pod) { n.WantReach(p, "198.51.100.200", "fd07::200") },
+				})
+			})
+		})
+	}
 }
