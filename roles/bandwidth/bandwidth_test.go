@@ -2,9 +2,11 @@ package bandwidth_test
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
+	"github.com/cnibox/cnibox/ipam/hostlocal"
 	"github.com/cnibox/cnibox/ipam/static"
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/errcode/errtest"
@@ -25,7 +27,7 @@ type node struct {
 func newNode(t *testing.T) node {
 	t.Helper()
 	nstest.Need(t, "tbf", "ifb")
-	return node{roletest.NewNode(t, roles.Table{"bandwidth": bandwidth.New(), "ptp": ptp.New(), "static": static.New()}), t}
+	return node{roletest.NewNode(t, roles.Table{"bandwidth": bandwidth.New(), "ptp": ptp.New(), "host-local": hostlocal.New(), "static": static.New()}), t}
 }
 
 func ptpConf(addr4, addr6 string) string {
@@ -280,4 +282,34 @@ func TestReadmeExamples(t *testing.T) {
 		n.Must(roletest.Call{Verb: "DEL", Role: "bandwidth", Pod: p, Conf: c})
 		n.unlimited()
 	}
+}
+
+func TestFamilies(t *testing.T) {
+	roletest.Families(t, func(t *testing.T, f roletest.Family) {
+		n, dir := newNode(t), t.TempDir()
+		n.Server(n.Host, 80)
+		limits := fmt.Sprintf(`"ingressRate": 8000000, "ingressBurst": 800000, "egressRate": 8000000, "egressBurst": 800000, "shapedSubnets": ["%s"]`,
+			strings.Join(f.Of("10.1.0.0/16", "fd01::/48"), `", "`))
+		n.WantAllVersions(roletest.Network{
+			Family: f, DataDir: dir,
+			Plugins: []roletest.Plugin{
+				{Role: "ptp", Keys: f.IPAM(dir, `{"subnet": "10.1.1.0/24"}`, `{"subnet": "fd01::/64"}`)}, {Role: "bandwidth", Keys: limits},
+			},
+			Reach: func(p *roletest.Pod) {
+				n.WantReach(p, "10.1.1.1", "fd01::1")
+				if got := strings.Join(n.disciplines(), "\n"); strings.Count(got, "htb") != 2 || strings.Count(got, "ingress") != 1 {
+					t.Errorf("disciplines %s", got)
+				}
+			},
+			Damage: func(_ *roletest.Pod, addr netip.Addr) string {
+				ifb := owner.Owner{Network: "families", ContainerID: "families", IfName: "eth0"}.IFBName()
+				protocol, pref, subnet := "ip", "2", "10.1.0.0/16"
+				if addr.Is6() {
+					protocol, pref, subnet = "ipv6", "3", "fd01::/48"
+				}
+				n.Host.Run("tc", "filter", "del", "dev", ifb, "protocol", protocol, "pref", pref)
+				return subnet
+			},
+		})
+	})
 }

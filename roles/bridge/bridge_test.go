@@ -300,7 +300,7 @@ func TestFamilies(t *testing.T) {
 		n.Server(n.Host, 80)
 		n.Server(outside, 80)
 		n.WantAllVersions(roletest.Network{
-			Family: f, DataDir: dir, Links: []string{"uplink", "cni0"},
+			Family: f, DataDir: dir, Links: []string{"cni0"},
 			Plugins: []roletest.Plugin{{
 				Role: "bridge",
 				Keys: `"isDefaultGateway": true, "ipMasq": true, ` + f.IPAM(dir, `{"subnet": "10.244.0.0/16"}`, `{"subnet": "fd00:244::/64"}`),

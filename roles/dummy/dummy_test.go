@@ -80,7 +80,7 @@ func TestFamilies(t *testing.T) {
 		lan.Run("sh", "-ec", `ip addr add 172.16.0.1/24 dev eth0; ip addr add fd16::1/64 dev eth0 nodad; ip link set eth0 up
 			ip route add 10.1.0.0/24 via 172.16.0.2; ip -6 route add fd01::/64 via fd16::2`)
 		n.WantAllVersions(roletest.Network{
-			Family: f, DataDir: dir, Links: []string{"net1"},
+			Family: f, DataDir: dir,
 			Plugins: []roletest.Plugin{{Role: "dummy", Keys: f.IPAM(dir, `{"subnet": "10.1.0.0/24"}`, `{"subnet": "fd01::/64"}`)}},
 			Reach: func(p *roletest.Pod) {
 				for _, addr := range p.Addrs {

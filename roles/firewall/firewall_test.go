@@ -2,6 +2,8 @@ package firewall_test
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -162,4 +164,76 @@ func TestSecondAddIsRefused(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	a.admitted("")
+}
+
+// Where nothing is forwarded by default, a pod's packets pass in the families that it has, and iptables gets no rules for the other. Policies
+// keep other pods out in both.
+func TestFamilies(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		main, keys string
+		drop       bool // what is forwarded; else the policy keeps pods of other networks out
+	}{
+		"open":        {main: "bridge", drop: true},
+		"same-bridge": {main: "bridge", keys: sameBridge},
+		"isolated":    {main: "ptp", keys: isolated},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			roletest.Families(t, func(t *testing.T, f roletest.Family) {
+				t.Parallel()
+				n := newNode(t, c.main)
+				other := n.pod("other", 2)
+				if c.drop {
+					n.iptables(iptablesDrop)
+				} else {
+					other.admit("")
+				}
+				n.Server(n.Pod("families").NS, 80)
+				before, dir := n.saved(), t.TempDir()
+				main := `"bridge": "br1", "isDefaultGateway": true, ` + f.IPAM(dir, `{"subnet": "10.9.1.0/24"}`, `{"subnet": "fd00:9:1::/64"}`)
+				n.WantAllVersions(roletest.Network{
+					Family: f, DataDir: dir, Links: []string{"br1"},
+					Plugins: []roletest.Plugin{{Role: c.main, Keys: main}, {Role: "firewall", Keys: c.keys}},
+					Reach: func(p *roletest.Pod) {
+						n.WantReach(p, "192.0.2.100", "2001:db8::100")
+						n.WantReach(p, other.v4, other.v6)
+						for _, addr := range p.Addrs {
+							n.WantSeen(other.NS, "tcp", net.JoinHostPort(addr.String(), "80"), "")
+						}
+						if c.drop {
+							n.wantFamilies(f)
+						}
+					},
+					Damage: func(_ *roletest.Pod, addr netip.Addr) string {
+						n.forget(addr, !c.drop)
+						return addr.String()
+					},
+				})
+				if after := n.saved(); after != before {
+					t.Errorf("after the last pod:\n%s\nbefore the first:\n%s", after, before)
+				}
+			})
+		})
+	}
+}
+
+// wantFamilies wants iptables and ip6tables to lead to our rules where pods have addresses of the family, and nowhere else.
+func (n *node) wantFamilies(f roletest.Family) {
+	n.t.Helper()
+	for program, want := range map[string]bool{"iptables-nft-save": f.V4, "ip6tables-nft-save": f.V6} {
+		if saved := n.Host.Run(program); strings.Contains(saved, "-A CNIBOX-FORWARD") != want {
+			n.t.Errorf("%s, want rules of ours: %t\n%s", program, want, saved)
+		}
+	}
+}
+
+// forget takes an address out of the set that has it: of guarded pods, or of its subnet's.
+func (n *node) forget(addr netip.Addr, guarded bool) {
+	n.t.Helper()
+	set := map[bool]string{false: "guarded_ipv4", true: "guarded_ipv6"}[addr.Is6()]
+	if !guarded {
+		set = map[bool]string{false: "pods_ipv4-10.9.1.0/24-br1", true: "pods_ipv6-fd00_9_1__/64-br1"}[addr.Is6()]
+	}
+	n.Host.Run("nft", "delete element inet cnibox "+set+" { "+addr.String()+" }")
 }

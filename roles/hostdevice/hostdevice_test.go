@@ -401,7 +401,7 @@ func TestFamilies(t *testing.T) {
 		dir := t.TempDir()
 		n.Server(lan, 80)
 		n.WantAllVersions(roletest.Network{
-			Family: f, DataDir: dir, Links: []string{"ens1"},
+			Family: f, DataDir: dir,
 			Plugins: []roletest.Plugin{{Role: "host-device", Keys: `"device": "ens1", ` + f.IPAM(dir, range4, range6)}},
 			Reach:   func(p *roletest.Pod) { n.WantReach(p, "10.9.0.1", "fd09::1") },
 		})

@@ -171,7 +171,7 @@ func TestFamilies(t *testing.T) {
 				outside := n.Outside()
 				n.Server(outside, 80)
 				n.WantAllVersions(roletest.Network{
-					Family: f, DataDir: dir, Links: []string{"uplink"},
+					Family: f, DataDir: dir,
 					Plugins: []roletest.Plugin{{Role: "ipvlan", Keys: fmt.Sprintf(`"master": "uplink", "mode": %q, `, mode) + f.IPAM(dir, range4, range6)}},
 					Reach: func(p *roletest.Pod) {
 						if mode != "l2" {

@@ -274,7 +274,7 @@ func TestFamilies(t *testing.T) {
 		n, dir := newNode(t), t.TempDir()
 		n.Server(n.Outside(), 80)
 		n.WantAllVersions(roletest.Network{
-			Family: f, DataDir: dir, Links: []string{"uplink"},
+			Family: f, DataDir: dir,
 			Plugins: []roletest.Plugin{{Role: "macvlan", Keys: `"master": "uplink", ` + f.IPAM(dir, range4, range6)}},
 			Reach:   func(p *roletest.Pod) { n.WantReach(p, "192.0.2.100", "2001:db8::100") },
 		})

@@ -2,6 +2,7 @@ package portmap_test
 
 import (
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -290,4 +291,34 @@ func (n *node) flowID(port string) string {
 		}
 	}
 	return ""
+}
+
+// A port leads to the pod in the families that the pod has, and to nobody in the other.
+func TestFamilies(t *testing.T) {
+	roletest.Families(t, func(t *testing.T, f roletest.Family) {
+		n := newNode(t, "bridge")
+		n.NamedServer("pod saw ", n.Pod("families").NS, 80)
+		main := `"bridge": "br0", "isDefaultGateway": true, ` + f.IPAM(n.dataDir, `{"subnet": "10.9.0.0/16"}`, `{"subnet": "fd00:9::/64"}`)
+		ports := `"runtimeConfig": {"portMappings": [
+			{"hostPort": 8080, "containerPort": 80}, {"hostPort": 8080, "containerPort": 80, "protocol": "udp"}]}`
+		n.WantAllVersions(roletest.Network{
+			Family: f, DataDir: n.dataDir, Links: []string{"br0"},
+			Plugins: []roletest.Plugin{{Role: "bridge", Keys: main}, {Role: "portmap", Keys: ports}},
+			Reach: func(p *roletest.Pod) {
+				seen4, seen6 := map[bool]string{true: "pod saw 192.0.2.100"}[f.V4], map[bool]string{true: "pod saw 2001:db8::100"}[f.V6]
+				own4, own6 := map[bool]string{true: "pod saw 10.9.0.1"}[f.V4], map[bool]string{true: "pod saw 2001:db8::1"}[f.V6]
+				for _, network := range []string{"tcp", "udp"} {
+					n.WantSeen(n.outside, network, "192.0.2.1:8080", seen4)
+					n.WantSeen(n.outside, network, "[2001:db8::1]:8080", seen6)
+				}
+				n.WantSeen(n.Host, "tcp", "127.0.0.1:8080", own4)
+				n.WantSeen(n.Host, "tcp", "[2001:db8::1]:8080", own6)
+			},
+			Damage: func(_ *roletest.Pod, addr netip.Addr) string {
+				ports := map[bool]string{false: "ports_ipv4", true: "ports_ipv6"}[addr.Is6()]
+				n.Host.Run("nft", "delete element inet cnibox "+ports+" { tcp . 8080 }")
+				return "8080"
+			},
+		})
+	})
 }

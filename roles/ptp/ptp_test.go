@@ -109,7 +109,7 @@ func TestFamilies(t *testing.T) {
 		n.Server(n.Host, 80)
 		n.Server(outside, 80)
 		n.WantAllVersions(roletest.Network{
-			Family: f, DataDir: dir, Links: []string{"uplink"},
+			Family: f, DataDir: dir,
 			Plugins: []roletest.Plugin{{
 				Role: "ptp", Keys: `"ipMasq": true, ` + f.IPAM(dir, `{"subnet": "10.1.0.0/16"}`, `{"subnet": "fd00:1::/64"}`),
 			}},

@@ -56,7 +56,7 @@ type Network struct {
 	Family  Family
 	Plugins []Plugin // in their order; the test is about the last
 	DataDir string   // where host-local keeps addresses
-	Links   []string // of the host and of the pod, which are not the plugins'
+	Links   []string // of the host that stay, such as a bridge
 
 	// Reach wants packets to come and go.
 	Reach func(p *Pod)
@@ -68,8 +68,10 @@ type Network struct {
 // be left by DEL, nor by GC.
 func (n *Node) WantAllVersions(x Network) {
 	n.t.Helper()
+	pod := n.Pod("families")
+	before := append(n.leaks(n.Host, x.Links), n.leaks(pod.NS, nil)...)
 	for i, version := range roles.Versions() {
-		a := &attachment{Network: x, node: n, version: version, pod: n.Pod("families")}
+		a := &attachment{Network: x, node: n, version: version, pod: pod, before: before}
 		a.add()
 		x.Reach(a.pod)
 		if a.since("0.4.0") {
@@ -91,6 +93,7 @@ type attachment struct {
 	node    *Node
 	version string
 	pod     *Pod
+	before  []string // what host and pod had beforehand
 }
 
 func (a *attachment) since(version string) bool {
@@ -185,14 +188,24 @@ func (a *attachment) collect() {
 func (a *attachment) wantNothing(verb string, in ...*nstest.NS) {
 	a.node.t.Helper()
 	for _, ns := range in {
-		leaks, err := ns.Leaks(a.Links...)
-		if err != nil || len(leaks) > 0 {
-			a.node.t.Errorf("%s left in %s %q (%v)", verb, ns.Path, leaks, err)
+		for _, leak := range a.node.leaks(ns, a.Links) {
+			if !slices.Contains(a.before, leak) {
+				a.node.t.Errorf("%s left in %s: %s", verb, ns.Path, leak)
+			}
 		}
 	}
 	if left := Reserved(a.node.t, a.DataDir); left != nil {
 		a.node.t.Errorf("%s left the addresses %v", verb, left)
 	}
+}
+
+func (n *Node) leaks(ns *nstest.NS, links []string) []string {
+	n.t.Helper()
+	leaks, err := ns.Leaks(links...)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return leaks
 }
 
 // WantMasqueraded has the pod ask the Server at port 80 of the machine outside, which must see the host.

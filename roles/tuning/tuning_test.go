@@ -2,11 +2,13 @@ package tuning
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/cnibox/cnibox/ipam/hostlocal"
 	"github.com/cnibox/cnibox/ipam/static"
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/errcode/errtest"
@@ -27,7 +29,7 @@ type node struct {
 func newNode(t *testing.T) *node {
 	t.Helper()
 	n := &node{t: t, dir: filepath.Join(t.TempDir(), "records"), allowlist: filepath.Join(t.TempDir(), "allowlist.conf")}
-	n.Node = roletest.NewNode(t, roles.Table{"tuning": role{n.allowlist}, "ptp": ptp.New(), "static": static.New()})
+	n.Node = roletest.NewNode(t, roles.Table{"tuning": role{n.allowlist}, "ptp": ptp.New(), "host-local": hostlocal.New(), "static": static.New()})
 	n.pod = n.Add("ptp", "a", `{"cniVersion": "1.1.0", "name": "net", "type": "ptp", "mtu": 1450, "ipam": {"type": "static",
 		"addresses": [{"address": "10.1.1.5/24"}, {"address": "fd01::5/64"}]}}`)
 	return n
@@ -56,10 +58,12 @@ func (n *node) must(verb, keys string) string {
 // state is all that tuning can change here.
 func (n *node) state() string {
 	link := strings.Fields(n.pod.Run("ip", "link", "show", "eth0"))
-	return strings.Join(link[1:], " ") + "\n" + n.pod.Run("sysctl", "net.ipv4.conf.eth0.arp_filter", "net.ipv4.ip_local_port_range", "net.core.somaxconn")
+	return strings.Join(link[1:], " ") + "\n" + n.pod.Run("sysctl", "net.ipv4.conf.eth0.arp_filter", "net.ipv6.conf.eth0.hop_limit",
+		"net.ipv4.ip_local_port_range", "net.core.somaxconn")
 }
 
-const everything = `"sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1", "net/ipv4/ip_local_port_range": "2000 3000", "net.core.somaxconn": "77"},
+const everything = `"sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1", "net.ipv6.conf.IFNAME.hop_limit": "33",
+	"net/ipv4/ip_local_port_range": "2000 3000", "net.core.somaxconn": "77"},
 	"mac": "02:00:00:00:00:07", "mtu": 1400, "promisc": true, "allmulti": true, "txQLen": 55`
 
 func TestDelRestoresEverything(t *testing.T) {
@@ -71,7 +75,7 @@ func TestDelRestoresEverything(t *testing.T) {
 	}
 	after := n.state()
 	for _, want := range []string{
-		"PROMISC", "ALLMULTI", "mtu 1400", "qlen 55", "02:00:00:00:00:07", "arp_filter = 1", "port_range = 2000\t3000", "somaxconn = 77",
+		"PROMISC", "ALLMULTI", "mtu 1400", "qlen 55", "02:00:00:00:00:07", "arp_filter = 1", "hop_limit = 33", "port_range = 2000\t3000", "somaxconn = 77",
 	} {
 		if !strings.Contains(after, want) {
 			t.Errorf("%s is missing in %s", want, after)
@@ -147,6 +151,7 @@ func TestCheckNoticesEachDifference(t *testing.T) {
 		"ip link set eth0 allmulticast off":                   "all-multicast",
 		"ip link set eth0 txqueuelen 56":                      "queue",
 		"sysctl -qw net.ipv4.conf.eth0.arp_filter=0":          "arp_filter",
+		"sysctl -qw net.ipv6.conf.eth0.hop_limit=34":          "hop_limit",
 		"sysctl -qw net.ipv4.ip_local_port_range='2000 3001'": "ip_local_port_range",
 		"ip link del eth0":                                    "eth0",
 	} {
@@ -322,6 +327,38 @@ func FuzzConf(f *testing.F) {
 			if !sound(s.Path) {
 				t.Fatalf("sysctl %q", s.Path)
 			}
+		}
+	})
+}
+
+// A pod sends with the sysctls of its families, and keeps its addresses and routes when it gets another MAC address.
+func TestFamilies(t *testing.T) {
+	roletest.Families(t, func(t *testing.T, f roletest.Family) {
+		n, dir := newNode(t), t.TempDir()
+		n.Server(n.Host, 80)
+		sysctls := strings.Join(f.Of(`"net.ipv4.ip_default_ttl": "33"`, `"net.ipv6.conf.IFNAME.hop_limit": "33"`), ", ")
+		n.WantAllVersions(roletest.Network{
+			Family: f, DataDir: dir,
+			Plugins: []roletest.Plugin{
+				{Role: "ptp", Keys: f.IPAM(dir, `{"subnet": "10.1.2.0/24"}`, `{"subnet": "fd02::/64"}`)},
+				{Role: "tuning", Keys: fmt.Sprintf(`"dataDir": %q, "sysctl": {%s}, "mac": "02:00:00:00:00:07", "mtu": 1400`, n.dir, sysctls)},
+			},
+			Reach: func(p *roletest.Pod) {
+				n.WantReach(p, "10.1.2.1", "fd02::1")
+				for _, addr := range p.Addrs {
+					if out := n.Host.Run("ping", "-c1", "-W5", addr.String()); !strings.Contains(out, "ttl=33 ") {
+						t.Errorf("%s", out)
+					}
+				}
+			},
+			Damage: func(p *roletest.Pod, addr netip.Addr) string {
+				key := map[bool]string{false: "net/ipv4/ip_default_ttl", true: "net/ipv6/conf/eth0/hop_limit"}[addr.Is6()]
+				p.Run("sysctl", "-qw", key+"=34")
+				return key
+			},
+		})
+		if left, err := os.ReadDir(n.dir); err != nil || len(left) != 0 {
+			t.Errorf("records left: %v, %v", left, err)
 		}
 	})
 }

@@ -147,7 +147,7 @@ func TestFamilies(t *testing.T) {
 				n, dir := newNode(t), t.TempDir()
 				n.Server(inVLAN(n, protocol), 80)
 				n.WantAllVersions(roletest.Network{
-					Family: f, DataDir: dir, Links: []string{"uplink"},
+					Family: f, DataDir: dir,
 					Plugins: []roletest.Plugin{{
 						Role: "vlan", Keys: fmt.Sprintf(`"master": "uplink", "vlanId": 7, "protocol": %q, `, protocol) + f.IPAM(dir, range4, range6),
 					}},
