@@ -190,7 +190,7 @@ func TestFamilies(t *testing.T) {
 					other.admit("")
 				}
 				n.Server(n.Pod("families").NS, 80)
-				before, dir := n.saved(), t.TempDir()
+				before, dir, tried := n.saved(), t.TempDir(), 0
 				main := `"bridge": "br1", "isDefaultGateway": true, ` + f.IPAM(dir, `{"subnet": "10.9.1.0/24"}`, `{"subnet": "fd00:9:1::/64"}`)
 				n.WantAllVersions(roletest.Network{
 					Family: f, DataDir: dir, Links: []string{"br1"},
@@ -198,8 +198,9 @@ func TestFamilies(t *testing.T) {
 					Reach: func(p *roletest.Pod) {
 						n.WantReach(p, "192.0.2.100", "2001:db8::100")
 						n.WantReach(p, other.v4, other.v6)
-						for _, addr := range p.Addrs {
+						for _, addr := range p.Addrs[tried:] { // once: no version has rules of its own, and silence takes time
 							n.WantSeen(other.NS, "tcp", net.JoinHostPort(addr.String(), "80"), "")
+							tried++
 						}
 						if c.drop {
 							n.wantFamilies(f)

@@ -352,3 +352,33 @@ func FuzzConf(f *testing.F) {
 		}
 	})
 }
+
+func TestFamilies(t *testing.T) {
+	const (
+		both = "FLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n"
+		env4 = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\n"
+		env6 = "FLANNEL_IPV6_NETWORK=fd00:244::/48\nFLANNEL_IPV6_SUBNET=fd00:244:0:1::1/64\n"
+	)
+	for _, delegate := range []string{"bridge", "ptp"} {
+		t.Run(delegate, func(t *testing.T) {
+			roletest.Families(t, func(t *testing.T, f roletest.Family) {
+				n := newNode(t, strings.Join(f.Of(env4, env6), "")+both)
+				outside := n.Outside()
+				n.Server(n.Host, 80)
+				n.Server(outside, 80)
+				n.WantAllVersions(roletest.Network{
+					Family: f, DataDir: n.file("addresses"), Links: []string{"cni0"},
+					Plugins: []roletest.Plugin{{Role: "flannel", Keys: fmt.Sprintf(
+						`"subnetFile": %q, "dataDir": %q, "delegate": {"type": %q, "isDefaultGateway": true}, "ipam": {"dataDir": %q, "routes": [%s]}`,
+						n.file("subnet.env"), n.file("saved"), delegate, n.file("addresses"),
+						strings.Join(f.Of(`{"dst": "0.0.0.0/0"}`, `{"dst": "::/0"}`), ", "))}},
+					Reach: func(p *roletest.Pod) {
+						n.WantReach(p, "10.244.1.1", "fd00:244:0:1::1")
+						n.WantMasqueraded(p)
+					},
+				})
+				n.clean()
+			})
+		})
+	}
+}

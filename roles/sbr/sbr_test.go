@@ -2,11 +2,13 @@ package sbr_test
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/cnibox/cnibox/ipam/hostlocal"
 	"github.com/cnibox/cnibox/ipam/static"
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/errcode/errtest"
@@ -27,17 +29,26 @@ type node struct {
 
 func newNode(t *testing.T) *node {
 	t.Helper()
-	n := &node{Node: roletest.NewNode(t, roles.Table{"sbr": sbr.New(), "bridge": bridge.New(), "static": static.New()}), t: t}
+	n := emptyNode(t)
 	n.pod = n.Pod("a")
-	for i := range 2 {
-		out := n.Must(roletest.Call{Verb: "ADD", Role: "bridge", Pod: n.pod, IfName: fmt.Sprintf("eth%d", i), Conf: n.bridge(i)})
-		if i == 1 {
-			n.pod.WithResult(out)
-		}
-		n.clients[i] = nstest.New(t, fmt.Sprintf("client%d", i))
-		n.gateway(i)
-	}
+	n.join(0)
+	n.pod.WithResult(n.join(1))
 	return n
+}
+
+func emptyNode(t *testing.T) *node {
+	t.Helper()
+	return &node{t: t, Node: roletest.NewNode(t, roles.Table{
+		"sbr": sbr.New(), "bridge": bridge.New(), "host-local": hostlocal.New(), "static": static.New(),
+	})}
+}
+
+// join gives the pod an interface in the i-th network, and that a gateway.
+func (n *node) join(i int) (result []byte) {
+	n.t.Helper()
+	result = n.Must(roletest.Call{Verb: "ADD", Role: "bridge", Pod: n.pod, IfName: fmt.Sprintf("eth%d", i), Conf: n.bridge(i)})
+	n.gateway(i)
+	return result
 }
 
 // bridge is the configuration of the i-th network. Its gateway, which is not the host, leads to 203.0.113.0/24 and 2001:db8:f::/64 in both.
@@ -49,6 +60,7 @@ func (n *node) bridge(i int) string {
 
 // gateway makes the i-th client the network's gateway, with an address of its own far away.
 func (n *node) gateway(i int) {
+	n.clients[i] = nstest.New(n.t, fmt.Sprintf("client%d", i))
 	c, name := n.clients[i], fmt.Sprintf("gw%d", i)
 	n.Host.Run("ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", c.Path)
 	n.Host.Run("ip", "link", "set", name, "master", fmt.Sprintf("br%d", i), "up")
@@ -283,4 +295,31 @@ func TestReadmeExamples(t *testing.T) {
 			n.Must(roletest.Call{Verb: verb, Role: "sbr", Pod: n.pod, IfName: "eth1", Conf: c})
 		}
 	}
+}
+
+// The pod's other interface has the default routes. Asked far behind the first one's gateway, the pod answers there all the same.
+func TestFamilies(t *testing.T) {
+	roletest.Families(t, func(t *testing.T, f roletest.Family) {
+		n, dir := emptyNode(t), t.TempDir()
+		n.Host.Run("sh", "-ec", "ip link add br0 type bridge; ip link set br0 up")
+		n.gateway(0)
+		n.pod = n.Pod("families")
+		n.join(1)
+		n.WantAllVersions(roletest.Network{
+			Family: f, DataDir: dir,
+			Plugins: []roletest.Plugin{
+				{Role: "bridge", Keys: `"bridge": "br0", ` + f.IPAM(dir, `{"subnet": "10.0.0.0/24"}`, `{"subnet": "fd00::/64"}`)}, {Role: "sbr"},
+			},
+			Reach: func(p *roletest.Pod) {
+				for _, addr := range p.Addrs {
+					far := map[bool]string{false: "203.0.113.1", true: "2001:db8:f::1"}[addr.Is6()]
+					n.clients[0].Run("ping", "-c1", "-W5", "-I", far, addr.String())
+				}
+			},
+			Damage: func(p *roletest.Pod, addr netip.Addr) string {
+				p.Run("ip", map[bool]string{false: "-4", true: "-6"}[addr.Is6()], "rule", "del", "from", addr.String())
+				return addr.String()
+			},
+		})
+	})
 }
