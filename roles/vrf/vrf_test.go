@@ -16,10 +16,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cnibox/cnibox/ipam/hostlocal"
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 	"github.com/cnibox/cnibox/netutil/nstest"
 	"github.com/cnibox/cnibox/roles"
+	"github.com/cnibox/cnibox/roles/ptp"
 	"github.com/cnibox/cnibox/roles/roletest"
 	"github.com/cnibox/cnibox/roles/vrf"
 )
@@ -34,15 +36,16 @@ func newNode(t *testing.T) *roletest.Node {
 
 // prepare gives the pod an interface to a network of its own, as the plugins before would. All interfaces have the same addresses, 10.8.0.2 and
 // fd08::2, and all networks the same router, 10.8.0.1 and fd08::1, behind which is 192.0.2.1 and 2001:db8::1. It answers with its name there.
-func prepare(t *testing.T, n *roletest.Node, p *roletest.Pod, ifName string) {
+func prepare(t *testing.T, n *roletest.Node, p *roletest.Pod, ifName string) (lan *nstest.NS) {
 	t.Helper()
-	lan := nstest.New(t, "lan-"+ifName)
+	lan = nstest.New(t, "lan-"+ifName)
 	p.Run("ip", "link", "add", ifName, "type", "veth", "peer", "name", "eth0", "netns", lan.Path)
 	lan.Run("sh", "-ec", `ip addr add 10.8.0.1/24 dev eth0; ip addr add fd08::1/64 dev eth0 nodad; ip link set eth0 up
 		ip addr add 192.0.2.1/32 dev lo; ip addr add 2001:db8::1/128 dev lo nodad`)
 	p.Run("sh", "-ec", strings.ReplaceAll(`ip addr add 10.8.0.2/24 dev IF; ip addr add fd08::2/64 dev IF nodad; ip link set IF up
 		ip route add default via 10.8.0.1 dev IF; ip -6 route add default via fd08::1 dev IF`, "IF", ifName))
 	n.NamedServer("lan of "+ifName+" saw ", lan, 80)
+	return lan
 }
 
 // conf is the configuration of an attachment that prepare has made.
@@ -364,4 +367,56 @@ func TestReadmeExamples(t *testing.T) {
 		call.Verb = "DEL"
 		n.Must(call)
 	}
+}
+
+func TestFamilies(t *testing.T) {
+	nstest.Need(t, "vrf")
+	roletest.Families(t, func(t *testing.T, f roletest.Family) {
+		n, dir := roletest.NewNode(t, roles.Table{"host-local": hostlocal.New(), "ptp": ptp.New(), "vrf": vrf.New()}), t.TempDir()
+		n.Server(n.Host, 80)
+		n.WantAllVersions(roletest.Network{
+			Family: f, DataDir: dir,
+			Plugins: []roletest.Plugin{
+				{Role: "ptp", Keys: f.IPAM(dir, `{"subnet": "10.1.0.0/24"}`, `{"subnet": "fd01::/64"}`)}, {Role: "vrf", Keys: `"vrfname": "red"`},
+			},
+			Reach: func(p *roletest.Pod) {
+				for i, to := range f.Of("10.1.0.1:80", "[fd01::1]:80") {
+					if seen, err := ask(p, "red", to); seen != p.Addrs[i].String() {
+						t.Errorf("%s saw %q (%v)", to, seen, err)
+					}
+				}
+			},
+		})
+	})
+}
+
+// The kernel takes an interface's IPv6 addresses away when it changes its VRF. The link-local one is back as well, and works in both directions.
+func TestLinkLocalAddresses(t *testing.T) {
+	n := newNode(t)
+	a := n.Pod("a")
+	lan := prepare(t, n, a, "eth0")
+	before, router := linkLocal(t, a.NS, "eth0"), linkLocal(t, lan, "eth0")
+	must(t, do(n, "ADD", "eth0", `"vrfname": "red"`))
+	if after := linkLocal(t, a.NS, "eth0"); after != before {
+		t.Errorf("%s, and before it was %s", after, before)
+	}
+	a.Run("ping", "-c1", "-W5", "-I", "eth0", router)
+	lan.Run("ping", "-c1", "-W5", "-I", "eth0", before)
+	must(t, do(n, "DEL", "eth0", `"vrfname": "red"`))
+	a.Run("ping", "-c1", "-W5", "-I", "eth0", router)
+}
+
+// linkLocal waits for the link-local address of an interface, until others can use it.
+func linkLocal(t *testing.T, ns *nstest.NS, ifName string) string {
+	t.Helper()
+	for range 500 {
+		fields := strings.Fields(ns.Run("ip", "-6", "-br", "addr", "show", "dev", ifName, "scope", "link", "-tentative"))
+		if len(fields) > 2 {
+			addr, _, _ := strings.Cut(fields[2], "/")
+			return addr
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("%s has no link-local address", ifName)
+	return ""
 }
