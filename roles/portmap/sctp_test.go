@@ -1,7 +1,6 @@
 package portmap_test
 
 import (
-	"net"
 	"net/netip"
 	"testing"
 
@@ -35,8 +34,44 @@ func TestSCTPPortsReachThePod(t *testing.T) {
 	n := newNode(t, "bridge")
 	one := n.pod("one")
 	one.expose(mapping(`{"hostPort": 3868, "containerPort": 3869, "protocol": "sctp"}`))
-	server := sctp(t, one.NS, unix.AF_INET)
-	if err := unix.Bind(server, &unix.SockaddrInet4{Port: 3869}); err != nil {
+	for host, client := range map[string]string{"192.0.2.1": "192.0.2.100", "2001:db8::1": "2001:db8::100"} {
+		family := map[bool]int{false: unix.AF_INET, true: unix.AF_INET6}[netip.MustParseAddr(host).Is6()]
+		seen := serveSCTP(t, one.NS, sockaddr(family, netip.Addr{}, 3869), family)
+		if err := unix.Connect(sctp(t, n.outside, family), sockaddr(family, netip.MustParseAddr(host), 3868)); err != nil {
+			t.Fatalf("connect to the port of %s: %v", host, err)
+		}
+		if got := <-seen; got != client {
+			t.Errorf("the pod saw %s, not %s", got, client)
+		}
+	}
+}
+
+// sockaddr is an address and port; the zero Addr is any address of the family.
+func sockaddr(family int, addr netip.Addr, port int) unix.Sockaddr {
+	if family == unix.AF_INET6 {
+		sa := &unix.SockaddrInet6{Port: port}
+		if addr.IsValid() {
+			sa.Addr = addr.As16()
+		}
+		return sa
+	}
+	sa := &unix.SockaddrInet4{Port: port}
+	if addr.IsValid() {
+		sa.Addr = addr.As4()
+	}
+	return sa
+}
+
+// serveSCTP accepts one association and tells who asked for it.
+func serveSCTP(t *testing.T, ns *nstest.NS, at unix.Sockaddr, family int) <-chan string {
+	t.Helper()
+	server := sctp(t, ns, family)
+	if family == unix.AF_INET6 { // the other family has a server of its own
+		if err := unix.SetsockoptInt(server, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Bind(server, at); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.Listen(server, 1); err != nil {
@@ -50,15 +85,12 @@ func TestSCTPPortsReachThePod(t *testing.T) {
 			return
 		}
 		defer func() { _ = unix.Close(c) }()
-		in4, _ := from.(*unix.SockaddrInet4)
-		seen <- netip.AddrFrom4(in4.Addr).String()
+		switch from := from.(type) {
+		case *unix.SockaddrInet4:
+			seen <- netip.AddrFrom4(from.Addr).String()
+		case *unix.SockaddrInet6:
+			seen <- netip.AddrFrom16(from.Addr).String()
+		}
 	}()
-	client := sctp(t, n.outside, unix.AF_INET)
-	to := [4]byte(net.ParseIP("192.0.2.1").To4())
-	if err := unix.Connect(client, &unix.SockaddrInet4{Addr: to, Port: 3868}); err != nil {
-		t.Fatalf("connect to the host's port: %v", err)
-	}
-	if got := <-seen; got != "192.0.2.100" {
-		t.Errorf("the pod saw %s", got)
-	}
+	return seen
 }
