@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cnibox/cnibox/netutil/nstest"
+	"github.com/cnibox/cnibox/roles/roletest"
 )
 
 // How a rate is measured: what arrives within the window, which begins when the burst is used up.
@@ -151,22 +152,39 @@ func TestSubnets(t *testing.T) {
 	host4, host6 := netip.MustParseAddr("10.1.1.1"), netip.MustParseAddr("fd01::1")
 	const both = `"ingressRate": 8000000, "ingressBurst": 400000, "egressRate": 8000000, "egressBurst": 400000`
 	for _, tt := range []struct {
-		keys string
-		rate float64
+		keys         string
+		rate4, rate6 float64
 	}{
-		{`"shapedSubnets": ["10.1.1.0/24", "fd01::/64"]`, 8e6},
-		{`"shapedSubnets": ["10.1.2.0/24", "fd02::/64"]`, 0},
-		{`"unshapedSubnets": ["10.1.1.0/24", "fd01::/64"]`, 0},
-		{`"unshapedSubnets": ["10.1.2.0/24", "fd02::/64"]`, 8e6},
+		{`"shapedSubnets": ["10.1.1.0/24", "fd01::/64"]`, 8e6, 8e6},
+		{`"shapedSubnets": ["10.1.2.0/24", "fd02::/64"]`, 0, 0},
+		{`"shapedSubnets": ["fd01::/64"]`, 0, 8e6},
+		{`"unshapedSubnets": ["10.1.1.0/24", "fd01::/64"]`, 0, 0},
+		{`"unshapedSubnets": ["10.1.2.0/24", "fd02::/64"]`, 8e6, 8e6},
+		{`"unshapedSubnets": ["fd01::/64"]`, 8e6, 0},
 	} {
 		t.Run(tt.keys, func(t *testing.T) {
 			t.Parallel()
 			n := newNode(t)
 			p, _ := n.add("a", both+", "+tt.keys)
-			wantRate(t, "to the pod, IPv4", "udp", n.Host, p.NS, p.Addrs[0], tt.rate)
-			wantRate(t, "to the pod, IPv6", "tcp", n.Host, p.NS, p.Addrs[1], tt.rate)
-			wantRate(t, "from the pod, IPv4", "tcp", p.NS, n.Host, host4, tt.rate)
-			wantRate(t, "from the pod, IPv6", "udp", p.NS, n.Host, host6, tt.rate)
+			wantRate(t, "to the pod, IPv4", "udp", n.Host, p.NS, p.Addrs[0], tt.rate4)
+			wantRate(t, "to the pod, IPv6", "tcp", n.Host, p.NS, p.Addrs[1], tt.rate6)
+			wantRate(t, "from the pod, IPv4", "tcp", p.NS, n.Host, host4, tt.rate4)
+			wantRate(t, "from the pod, IPv6", "udp", p.NS, n.Host, host6, tt.rate6)
+		})
+	}
+}
+
+// A pod with addresses of one family is limited as one with both.
+func TestRatesOfOneFamily(t *testing.T) {
+	for _, tt := range []struct{ addr, host string }{{"10.1.1.5/24", "10.1.1.1"}, {"fd01::5/64", "fd01::1"}} {
+		t.Run(tt.addr, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			p := n.Add("ptp", "a", `{"cniVersion": "1.1.0", "name": "net", "type": "ptp", "ipam": {"type": "static", "addresses": [{"address": "`+tt.addr+`"}]}}`)
+			c := p.WithPrev(conf(`"ingressRate": 8000000, "ingressBurst": 400000, "egressRate": 16000000, "egressBurst": 400000`))
+			n.Must(roletest.Call{Verb: "ADD", Role: "bandwidth", Pod: p, Conf: c})
+			wantRate(t, "to the pod", "tcp", n.Host, p.NS, p.Addrs[0], 8e6)
+			wantRate(t, "from the pod", "tcp", p.NS, n.Host, netip.MustParseAddr(tt.host), 16e6)
 		})
 	}
 }
