@@ -12,10 +12,11 @@ import (
 	"github.com/cnibox/cnibox/roles/roletest"
 )
 
-// vlanConf is a network in which pods have fixed addresses, so that several VLANs can share a subnet.
+// vlanConf is a network in which pods have fixed addresses, so that several VLANs can share a subnet. The IPv6 address ends in the other one.
 func vlanConf(name, addr, keys string) string {
 	return fmt.Sprintf(`{"cniVersion": "1.1.0", "name": %q, "type": "bridge", "bridge": "br0", %s,
-		"ipam": {"type": "static", "addresses": [{"address": "%s/24", "gateway": "10.7.0.1"}]}}`, name, keys, addr)
+		"ipam": {"type": "static", "addresses": [
+			{"address": "%[3]s/24", "gateway": "10.7.0.1"}, {"address": "fd07::%[3]s/120", "gateway": "fd07::10.7.0.1"}]}}`, name, keys, addr)
 }
 
 func TestPodsOfOneVLANReachEachOtherAndNoOthers(t *testing.T) {
@@ -44,15 +45,18 @@ func TestTheGatewayOfAVLAN(t *testing.T) {
 	conf := vlanConf("seven", "10.7.0.2", `"vlan": 7, "isGateway": true`)
 	a := n.Add("bridge", "a", conf)
 	a.Run("ping", "-c1", "-W5", "10.7.0.1")
-	if out := n.Host.Run("ip", "-br", "addr", "show", "br0.7"); !strings.Contains(out, "10.7.0.1/24") {
+	a.Run("ping", "-c1", "-W5", "fd07::10.7.0.1")
+	if out := n.Host.Run("ip", "-br", "addr", "show", "br0.7"); !strings.Contains(out, "10.7.0.1/24") || !strings.Contains(out, "fd07::a07:1/120") {
 		t.Errorf("br0.7: %s", out)
 	}
 	if err := n.Check("bridge", "a", conf); err != nil {
 		t.Errorf("CHECK: %v", err)
 	}
 	b := n.Add("bridge", "b", vlanConf("eight", "10.7.0.4", `"vlan": 8`))
-	if out, err := b.Try("ping", "-c1", "-W1", "10.7.0.1"); err == nil {
-		t.Errorf("the gateway answers in another VLAN: %s", out)
+	for _, gateway := range []string{"10.7.0.1", "fd07::10.7.0.1"} {
+		if out, err := b.Try("ping", "-c1", "-W1", gateway); err == nil {
+			t.Errorf("the gateway answers in another VLAN: %s", out)
+		}
 	}
 	n.Del("bridge", "a", conf)
 	n.Del("bridge", "b", vlanConf("eight", "10.7.0.4", `"vlan": 8`))
@@ -72,6 +76,7 @@ func TestTrunk(t *testing.T) {
 	for id, addr := range map[string]string{"7": "10.7.0.9", "21": "10.21.0.9", "30": "10.30.0.9"} {
 		trunk.Run("ip", "link", "add", "link", "eth0", "name", "v"+id, "type", "vlan", "id", id)
 		trunk.Run("ip", "addr", "add", addr+"/24", "dev", "v"+id)
+		trunk.Run("ip", "addr", "add", "fd07::"+addr+"/120", "dev", "v"+id, "nodad")
 		trunk.Run("ip", "link", "set", "v"+id, "up")
 	}
 	for _, tt := range []struct {
@@ -79,8 +84,10 @@ func TestTrunk(t *testing.T) {
 		arrives    bool
 	}{{"7", "10.7.0", true}, {"21", "10.21.0", true}, {"30", "10.30.0", false}} {
 		p := n.Add("bridge", "pod"+tt.id, vlanConf("net"+tt.id, tt.subnet+".2", `"vlan": `+tt.id))
-		if out, err := p.Try("ping", "-c1", "-W2", tt.subnet+".9"); (err == nil) != tt.arrives {
-			t.Errorf("VLAN %s: want an answer: %t\n%s", tt.id, tt.arrives, out)
+		for _, addr := range []string{tt.subnet + ".9", "fd07::" + tt.subnet + ".9"} {
+			if out, err := p.Try("ping", "-c1", "-W2", addr); (err == nil) != tt.arrives {
+				t.Errorf("VLAN %s: %s, want an answer: %t\n%s", tt.id, addr, tt.arrives, out)
+			}
 		}
 	}
 	if err := n.Check("bridge", "trunk", conf); err != nil {

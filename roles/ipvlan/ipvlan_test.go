@@ -2,6 +2,7 @@ package ipvlan_test
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -81,7 +82,10 @@ func TestPrivatePodsDoNotReachEachOther(t *testing.T) {
 	n.Server(outside, 80)
 	n.Server(b.NS, 80)
 	n.WantSeen(a.NS, "tcp", "192.0.2.100:80", a.Addrs[0].String())
-	n.WantSeen(a.NS, "tcp", b.Addrs[0].String()+":80", "")
+	n.WantSeen(a.NS, "tcp", "[2001:db8::100]:80", a.Addrs[1].String())
+	for _, addr := range b.Addrs {
+		n.WantSeen(a.NS, "tcp", net.JoinHostPort(addr.String(), "80"), "")
+	}
 	errtest.Want(t, n.Check("ipvlan", "a", strings.Replace(c, "private", "vepa", 1)), errcode.Differs, "eth0")
 }
 
@@ -90,9 +94,10 @@ func TestAddressesOfPrevResult(t *testing.T) {
 	n := newNode(t)
 	outside := n.Outside()
 	const c = `{"cniVersion": "1.1.0", "name": "lan", "type": "ipvlan", "prevResult": {"cniVersion": "1.1.0", "interfaces": [{"name": "uplink"}],
-		"ips": [{"address": "192.0.2.9/24", "gateway": "192.0.2.100", "interface": 0}], "routes": [{"dst": "0.0.0.0/0"}], "dns": {"domain": "x"}}}`
+		"ips": [{"address": "192.0.2.9/24", "gateway": "192.0.2.100", "interface": 0}, {"address": "2001:db8::9/64", "interface": 0}],
+		"routes": [{"dst": "0.0.0.0/0"}], "dns": {"domain": "x"}}}`
 	out := n.Must(roletest.Call{Verb: "ADD", Role: "ipvlan", Pod: n.Pod("a"), Conf: c})
-	for _, want := range []string{`"192.0.2.9/24"`, `"eth0"`, `"0.0.0.0/0"`, `"domain": "x"`} {
+	for _, want := range []string{`"192.0.2.9/24"`, `"2001:db8::9/64"`, `"eth0"`, `"0.0.0.0/0"`, `"domain": "x"`} {
 		if strings.Count(string(out), want) != 1 {
 			t.Errorf("result %s, want one %s", out, want)
 		}
@@ -102,6 +107,7 @@ func TestAddressesOfPrevResult(t *testing.T) {
 	}
 	n.Server(outside, 80)
 	n.WantSeen(n.Pod("a").NS, "tcp", "192.0.2.100:80", "192.0.2.9")
+	n.WantSeen(n.Pod("a").NS, "tcp", "[2001:db8::100]:80", "2001:db8::9")
 }
 
 func TestThePrevResultMustHaveOneInterface(t *testing.T) {

@@ -2,6 +2,7 @@ package macvlan_test
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -58,15 +59,19 @@ func TestPrivatePodsDoNotReachEachOther(t *testing.T) {
 	n.Server(outside, 80)
 	n.Server(b.NS, 80)
 	n.WantSeen(a.NS, "tcp", "192.0.2.100:80", a.Addrs[0].String())
-	n.WantSeen(a.NS, "tcp", b.Addrs[0].String()+":80", "")
+	n.WantSeen(a.NS, "tcp", "[2001:db8::100]:80", a.Addrs[1].String())
+	for _, addr := range b.Addrs {
+		n.WantSeen(a.NS, "tcp", net.JoinHostPort(addr.String(), "80"), "")
+	}
 }
 
 func TestModes(t *testing.T) {
 	for _, mode := range []string{"bridge", "private", "vepa", "passthru"} {
 		n := newNode(t)
-		n.Outside()
+		n.Server(n.Outside(), 80)
 		c := conf(t.TempDir(), fmt.Sprintf(`, "master": "uplink", "mode": %q, "bcqueuelen": 500, "mtu": 1300`, mode))
 		a := n.Add("macvlan", "a", c)
+		n.WantReach(a, "192.0.2.100", "2001:db8::100")
 		if out := a.Run("ip", "-d", "link", "show", "eth0"); !strings.Contains(out, "mode "+mode) || !strings.Contains(out, "mtu 1300") ||
 			!strings.Contains(out, "bcqueuelen 500") {
 			t.Errorf("%s: %s", mode, out)

@@ -157,3 +157,10 @@ func TestFamilies(t *testing.T) {
 		})
 	}
 }
+
+func TestBehindAnotherPlugin(t *testing.T) {
+	nstest.Need(t, "vlan")
+	n := newNode(t)
+	n.Outside()
+	n.WantChained("vlan", conf(t.TempDir(), `, "master": "uplink", "vlanId": 7`))
+}
