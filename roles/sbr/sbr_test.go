@@ -315,6 +315,7 @@ func TestFamilies(t *testing.T) {
 					far := map[bool]string{false: "203.0.113.1", true: "2001:db8:f::1"}[addr.Is6()]
 					n.clients[0].Run("ping", "-c1", "-W5", "-I", far, addr.String())
 				}
+				n.wantMoved("eth0")
 			},
 			Damage: func(p *roletest.Pod, addr netip.Addr) string {
 				p.Run("ip", map[bool]string{false: "-4", true: "-6"}[addr.Is6()], "rule", "del", "from", addr.String())
@@ -322,4 +323,16 @@ func TestFamilies(t *testing.T) {
 			},
 		})
 	})
+}
+
+// wantMoved wants the main table to have no route of the interface but the kernel's own, to link-local addresses and groups.
+func (n *node) wantMoved(ifName string) {
+	n.t.Helper()
+	for _, family := range []string{"-4", "-6"} {
+		for line := range strings.Lines(n.pod.Run("ip", family, "route", "show", "table", "main", "dev", ifName)) {
+			if !strings.HasPrefix(line, "fe80::/64 ") && !strings.HasPrefix(line, "multicast ") {
+				n.t.Errorf("in the main table: %s", strings.TrimSpace(line))
+			}
+		}
+	}
 }
