@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -401,5 +402,27 @@ func FuzzConf(f *testing.F) {
 				t.Fatalf("set %d wants %v of %v", i, s.Want, s)
 			}
 		}
+	})
+}
+
+// Called by itself it makes no interface, so there are no packets to send; the roles' tests do, with its addresses.
+func TestFamilies(t *testing.T) {
+	roletest.Families(t, func(t *testing.T, f roletest.Family) {
+		n, dir := roletest.NewNode(t, roles.Table{"host-local": New()}), t.TempDir()
+		n.WantAllVersions(roletest.Network{
+			Family: f, DataDir: dir,
+			Plugins: []roletest.Plugin{{Role: "host-local", Keys: f.IPAM(dir, `{"subnet": "10.1.0.0/16"}`, `{"subnet": "fd01::/64"}`)}},
+			Reach: func(p *roletest.Pod) {
+				if have := roletest.Reserved(t, dir); len(have) != len(p.Addrs) {
+					t.Errorf("%v are reserved, and the result has %v", have, p.Addrs)
+				}
+			},
+			Damage: func(_ *roletest.Pod, addr netip.Addr) string {
+				if err := os.Remove(filepath.Join(dir, "families", addr.String())); err != nil {
+					t.Fatal(err)
+				}
+				return "has no address of range set"
+			},
+		})
 	})
 }

@@ -1,10 +1,12 @@
 package static
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
+	"github.com/cnibox/cnibox/roles/ptp"
 	"github.com/cnibox/cnibox/roles/roletest"
 )
 
@@ -275,5 +278,23 @@ func FuzzConf(f *testing.F) {
 		if err := New().Check(context.Background(), r); err != nil {
 			t.Fatalf("CHECK after ADD: %v", err)
 		}
+	})
+}
+
+// The addresses become an interface's: what the configuration names is what packets are sent from.
+func TestFamilies(t *testing.T) {
+	roletest.Families(t, func(t *testing.T, f roletest.Family) {
+		n := roletest.NewNode(t, roles.Table{"ptp": ptp.New(), "static": New()})
+		n.Server(n.Host, 80)
+		addresses := strings.Join(f.Of(`{"address": "10.1.0.5/24", "gateway": "10.1.0.1"}`, `{"address": "fd01::5/64", "gateway": "fd01::1"}`), ", ")
+		n.WantAllVersions(roletest.Network{
+			Family: f, DataDir: t.TempDir(),
+			Plugins: []roletest.Plugin{{Role: "ptp", Keys: `"ipam": {"type": "static", "addresses": [` + addresses + `]}`}},
+			Reach:   func(p *roletest.Pod) { n.WantReach(p, "10.1.0.1", "fd01::1") },
+			Damage: func(p *roletest.Pod, addr netip.Addr) string { // of the result, which is all that static has
+				p.WithResult(bytes.ReplaceAll(p.Result(), []byte(addr.String()+"/"), []byte(addr.Next().String()+"/")))
+				return "ipam.addresses["
+			},
+		})
 	})
 }

@@ -152,6 +152,9 @@ func (n *Node) Add(role, pod, conf string) *Pod {
 	return p
 }
 
+// Result is the pod's last result.
+func (p *Pod) Result() []byte { return p.result }
+
 // WithResult makes a result the pod's last one.
 func (p *Pod) WithResult(result []byte) { p.result = result }
 
