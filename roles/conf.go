@@ -1,10 +1,11 @@
 package roles
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -33,21 +34,42 @@ func decode(what string, text []byte, into any, lenient bool) error {
 		return nil
 	}
 	var kind *json.UnmarshalTypeError
-	switch {
-	case !errors.As(err, &kind):
+	if !errors.As(err, &kind) {
 		return errcode.Errorf(errcode.InvalidConfig, "%s: %w", what, err)
-	case kind.Field == "":
+	}
+	key, _ := keyAt(json.NewDecoder(bytes.NewReader(text)), "", kind.Offset)
+	if key == "" {
 		return errcode.Errorf(errcode.InvalidConfig, "%s is a JSON %s, where %s belongs", what, kind.Value, wanted(kind.Type.Kind()))
 	}
-	return errcode.Errorf(errcode.InvalidConfig, "%s: it is a JSON %s, where %s belongs", keyOf(kind.Field), kind.Value, wanted(kind.Type.Kind()))
+	return errcode.Errorf(errcode.InvalidConfig, "%s: it is a JSON %s, where %s belongs", key, kind.Value, wanted(kind.Type.Kind()))
 }
 
-// keyOf is the key as the configuration has it. In the path of a key that an embedded struct holds, package json also names the struct's
-// type, which is the only part that begins with a capital.
-func keyOf(path string) string {
-	parts := strings.Split(path, ".")
-	parts = slices.DeleteFunc(parts, func(p string) bool { return p != "" && p[0] >= 'A' && p[0] <= 'Z' })
-	return strings.Join(parts, ".")
+// keyAt is the key of the value that the offset is in, if it is in the next one. Package json knows only a path in Go's types, which names
+// embedded structs, and neither elements of lists nor keys of maps.
+func keyAt(d *json.Decoder, key string, offset int64) (string, bool) {
+	d.UseNumber() // there are numbers that Go has no type for
+	token, err := d.Token()
+	if err != nil || d.InputOffset() >= offset {
+		return key, true
+	}
+	if token != json.Delim('{') && token != json.Delim('[') {
+		return "", false
+	}
+	for i := 0; d.More(); i++ {
+		at := Elem(key, i)
+		if token == json.Delim('{') {
+			name, err := d.Token()
+			if err != nil {
+				return key, true
+			}
+			at = strings.TrimPrefix(fmt.Sprintf("%s.%v", key, name), ".")
+		}
+		if at, found := keyAt(d, at, offset); found {
+			return at, true
+		}
+	}
+	_, _ = d.Token() // the closing bracket
+	return "", false
 }
 
 // WithKeys is a network configuration with the keys set, as a runtime makes it for a call. What the keys held before is replaced.

@@ -14,7 +14,16 @@ func TestDecode(t *testing.T) {
 		Flag bool     `json:"flag"`
 		List []string `json:"list"`
 	}
+	type inner struct {
+		Rate int `json:"rate"`
+	}
+	type Outer struct {
+		Burst int `json:"burst"`
+	}
 	type config struct {
+		inner
+		Outer
+		Sets  [][]inner         `json:"sets"`
 		Name  string            `json:"name"`
 		Size  uint16            `json:"size"`
 		Level int               `json:"level"`
@@ -28,10 +37,17 @@ func TestDecode(t *testing.T) {
 		`{"level":1.5}`:             "level: it is a JSON number 1.5, where a whole number belongs",
 		`{"part":{"flag":"yes"}}`:   "part.flag: it is a JSON string, where a boolean belongs",
 		`{"part":{"list":"a"}}`:     "part.list: it is a JSON string, where a list belongs",
-		`{"part":{"list":["a",1]}}`: "part.list: it is a JSON number, where a string belongs",
-		`{"part":[]}`:               "part: it is a JSON array, where an object belongs",
-		`{"parts":[]}`:              "parts: it is a JSON array, where an object belongs",
-		`"x"`:                       "the network configuration is a JSON string, where an object belongs",
+		`{"part":{"list":["a",1]}}`: "part.list[1]: it is a JSON number, where a string belongs",
+		`{"rate":"x"}`:              "rate: it is a JSON string, where a whole number belongs",
+		`{"burst":1e999}`:           "burst: it is a JSON number 1e999, where a whole number belongs",
+		`{"parts":{"a":"b","C":5}}`: "parts.C: it is a JSON number, where a string belongs",
+		`{"SETS":[[],[{},{"rate":{"rate":[1]}}]],"size":1}`: "SETS[1][1].rate: it is a JSON object, where a whole number belongs",
+		`{"sets":[[],7]}`:                    "sets[1]: it is a JSON number, where a list belongs",
+		`["a"]`:                              "the network configuration is a JSON array, where an object belongs",
+		`{"u":[1e999,{"v":[]}],"rate":true}`: "rate: it is a JSON bool, where a whole number belongs",
+		`{"part":[]}`:                        "part: it is a JSON array, where an object belongs",
+		`{"parts":[]}`:                       "parts: it is a JSON array, where an object belongs",
+		`"x"`:                                "the network configuration is a JSON string, where an object belongs",
 	} {
 		err := Decode([]byte(text), &config{}, false)
 		if errcode.Of(err) != errcode.InvalidConfig || err.Error() != want {

@@ -16,11 +16,7 @@ import (
 // conf is what the role reads of the network configuration; README.md explains the keys.
 type conf struct {
 	IPAM *struct {
-		// The short form of a range, field by field: of an embedded struct, errors would name the Go type.
-		Subnet     string `json:"subnet"`
-		RangeStart string `json:"rangeStart"`
-		RangeEnd   string `json:"rangeEnd"`
-		Gateway    string `json:"gateway"`
+		rangeConf // the short form
 
 		Ranges     [][]rangeConf     `json:"ranges"`
 		Routes     []roles.RouteConf `json:"routes"`
@@ -101,7 +97,7 @@ func (c *conf) sets() ([][]pool, error) {
 		}
 	}
 	if c.IPAM.Subnet != "" {
-		short, err := rangeConf{c.IPAM.Subnet, c.IPAM.RangeStart, c.IPAM.RangeEnd, c.IPAM.Gateway}.parse("ipam")
+		short, err := c.IPAM.rangeConf.parse("ipam")
 		if err != nil {
 			return nil, err
 		}

@@ -147,7 +147,7 @@ func TestBadInput(t *testing.T) {
 		"no subnet":         {ipam: `"ranges":[[{"gateway":"10.0.0.1"}]]`, words: "ipam.ranges[0][0].subnet: missing"},
 		"bad CIDR":          {ipam: `"subnet":"10.1.0.0"`, words: `ipam.subnet: "10.1.0.0" is no`},
 		"wrong type":        {ipam: `"subnet":5`, words: "ipam.subnet: it is a JSON number, where a string belongs"},
-		"flat ranges":       {ipam: `"ranges":[{"subnet":"10.1.0.0/24"}]`, words: "ipam.ranges: it is a JSON object, where a list belongs"},
+		"flat ranges":       {ipam: `"ranges":[{"subnet":"10.1.0.0/24"}]`, words: "ipam.ranges[0]: it is a JSON object, where a list belongs"},
 		"host bits":         {ipam: `"subnet":"10.1.0.5/24"`, words: "ipam.subnet: 10.1.0.5/24 has host bits set; the subnet is 10.1.0.0/24"},
 		"31":                {ipam: `"subnet":"10.1.0.0/31"`, words: "ipam.subnet: 10.1.0.0/31 is too small"},
 		"32":                {ipam: `"subnet":"10.1.0.1/32"`, words: "too small"},

@@ -133,7 +133,7 @@ func TestBadInput(t *testing.T) {
 	}{
 		"broken JSON":        {ipam: `"addresses":`, code: errcode.DecodingFailure, words: "not JSON"},
 		"wrong type":         {ipam: `"addresses":"10.1.0.5/24"`, words: "ipam.addresses: it is a JSON string, where a list belongs"},
-		"bare addresses":     {ipam: `"addresses":["10.1.0.5/24"]`, words: "ipam.addresses: it is a JSON string, where an object belongs"},
+		"bare addresses":     {ipam: `"addresses":["10.1.0.5/24"]`, words: "ipam.addresses[0]: it is a JSON string, where an object belongs"},
 		"no address":         {ipam: `"addresses":[{"gateway":"10.1.0.1"}]`, words: "ipam.addresses[0].address: missing"},
 		"no prefix length":   {ipam: `"addresses":[{"address":"10.1.0.5"}]`, words: `ipam.addresses[0].address: "10.1.0.5" is no address with a prefix`},
 		"prefix too long":    {ipam: `"addresses":[{"address":"10.1.0.5/33"}]`, words: "ipam.addresses[0].address"},

@@ -82,7 +82,7 @@ func Reserved(t testing.TB, dataDir string) []string {
 // Refusal is a configuration that a role must refuse.
 type Refusal struct {
 	Keys string // of the role, as JSON, behind those that every configuration has
-	Want string // what the error says; it begins with the key
+	Want string // how the error begins: with the key
 	Args string // CNI_ARGS
 	Code uint   // errcode.InvalidConfig if 0
 }
@@ -107,7 +107,7 @@ func (n *Node) WantRefused(role, ipam string, refusals ...Refusal) {
 			code = errcode.InvalidConfig
 		}
 		_, err := n.Do(Call{Verb: "ADD", Role: role, Pod: p, Conf: strings.Replace(conf, ", }", "}", 1), Args: x.Args})
-		errtest.Want(n.t, err, code, x.Want)
+		errtest.WantKey(n.t, err, code, x.Want)
 		if after := state(); after != before {
 			n.t.Errorf("%s changed\n%s\nto\n%s", x.Keys, before, after)
 		}

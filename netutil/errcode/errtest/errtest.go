@@ -27,3 +27,12 @@ func Want(t testing.TB, err error, code uint, says ...string) {
 		t.Errorf("error %q is more than a line", err)
 	}
 }
+
+// WantKey is Want for bad input: the error must begin with the key, as the configuration has it.
+func WantKey(t testing.TB, err error, code uint, begins string) {
+	t.Helper()
+	Want(t, err, code)
+	if err != nil && !strings.HasPrefix(err.Error(), begins) {
+		t.Errorf("error %q does not begin with %q", err, begins)
+	}
+}
