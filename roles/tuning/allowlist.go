@@ -34,7 +34,7 @@ func (c *conf) checkAllowed(path string) error {
 		}
 		allowed = append(allowed, re)
 	}
-	for _, s := range c.Sysctl {
+	for _, s := range c.sysctls {
 		ok := false
 		for _, re := range allowed {
 			ok = ok || re.MatchString(s.key)

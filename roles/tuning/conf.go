@@ -3,7 +3,9 @@ package tuning
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/cnibox/cnibox/netutil"
@@ -17,12 +19,14 @@ const defaultDataDir = "/run/cni/tuning"
 
 // settings are the keys that the configuration has, and args.cni as well.
 type settings struct {
-	Sysctl   sysctls `json:"sysctl"`
-	MAC      string  `json:"mac"`
-	Promisc  *bool   `json:"promisc"`
-	MTU      *int    `json:"mtu"`
-	AllMulti *bool   `json:"allmulti"`
-	TxQLen   *int    `json:"txQLen"`
+	Sysctl   json.RawMessage `json:"sysctl"` // an object whose order counts
+	MAC      string          `json:"mac"`
+	Promisc  *bool           `json:"promisc"`
+	MTU      *int            `json:"mtu"`
+	AllMulti *bool           `json:"allmulti"`
+	TxQLen   *int            `json:"txQLen"`
+
+	sysctls sysctls // of the key sysctl
 }
 
 // conf is the network configuration of the role; README.md explains the keys.
@@ -40,46 +44,44 @@ type conf struct {
 	link   netutil.Settings
 }
 
-// sysctls is an object whose keys keep their order: one sysctl may bring another about.
+// sysctls are in the order of the configuration: one may bring another about.
 type sysctls []sysctl
 
 type sysctl struct{ key, value string }
 
-// UnmarshalJSON also refuses a key that is there twice, of which one would be passed over.
-func (s *sysctls) UnmarshalJSON(text []byte) error {
-	*s = nil
-	values := map[string]string{}
-	if err := json.Unmarshal(text, &values); err != nil {
-		return err
+// parseSysctls reads the key sysctl. A name that is there twice is refused, since one of its values would be passed over.
+func parseSysctls(object json.RawMessage) (out sysctls, err error) {
+	if len(object) == 0 || string(object) == "null" {
+		return nil, nil
 	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	for {
-		token, err := d.Token()
+	d := json.NewDecoder(bytes.NewReader(object))
+	if token, err := d.Token(); err != nil || token != json.Delim('{') {
+		return nil, invalid("sysctl: it is no object")
+	}
+	for d.More() {
+		name, err := d.Token()
 		if err != nil {
-			break // the end: all of it has been read before
+			return nil, invalid("sysctl: %w", err)
 		}
-		key, ok := token.(string)
-		if !ok {
-			continue
+		one := sysctl{key: fmt.Sprint(name)}
+		var value any
+		if err := d.Decode(&value); err != nil {
+			return nil, invalid("sysctl: %w", err)
 		}
-		if value, err := d.Token(); err != nil || value != any(values[key]) {
-			return errcode.Errorf(errcode.InvalidConfig, "sysctl: %s is there twice", key)
+		isString := false
+		if one.value, isString = value.(string); !isString {
+			return nil, invalid("sysctl: the value of %s is no string", one.key)
 		}
-		if s.has(key) {
-			return errcode.Errorf(errcode.InvalidConfig, "sysctl: %s is there twice", key)
+		if slices.ContainsFunc(out, func(have sysctl) bool { return have.key == one.key }) {
+			return nil, invalid("sysctl: %s is there twice", one.key)
 		}
-		*s = append(*s, sysctl{key, values[key]})
+		out = append(out, one)
 	}
-	return nil
+	return out, nil
 }
 
-func (s *sysctls) has(key string) bool {
-	for _, have := range *s {
-		if have.key == key {
-			return true
-		}
-	}
-	return false
+func invalid(format string, args ...any) error {
+	return errcode.Errorf(errcode.InvalidConfig, format, args...)
 }
 
 // set adds a sysctl, or replaces its value.
@@ -99,24 +101,49 @@ func load(r *roles.Request) (*conf, error) {
 	if err := roles.Decode(r.Conf, c, false); err != nil {
 		return nil, err
 	}
+	if err := c.check(r.Owner.IfName); err != nil {
+		return nil, err
+	}
+	if err := c.Args.CNI.check(r.Owner.IfName); err != nil {
+		return nil, fmt.Errorf("args.cni.%w", err)
+	}
 	c.merge()
-	if err := c.checkSysctls(r.Owner.IfName); err != nil {
+	if err := c.plan(r.Owner.IfName); err != nil {
 		return nil, err
 	}
-	if err := c.checkLink(); err != nil {
-		return nil, err
-	}
-	if _, err := c.folder(); err != nil {
-		return nil, err
+	if c.DataDir != "" && !filepath.IsAbs(c.DataDir) {
+		return nil, invalid("dataDir: %q is no absolute path", c.DataDir)
 	}
 	return c, c.chooseMAC(r.Args)
+}
+
+// check reads the sysctls, and refuses what no interface can have.
+func (s *settings) check(ifName string) (err error) {
+	if s.sysctls, err = parseSysctls(s.Sysctl); err != nil {
+		return err
+	}
+	for _, one := range s.sysctls {
+		if _, err := pathOf(one.key, ifName); err != nil {
+			return err
+		}
+	}
+	if s.MTU != nil {
+		if err := roles.CheckMTU(*s.MTU); err != nil {
+			return err
+		}
+	}
+	const mostPackets = 1<<31 - 1
+	if s.TxQLen != nil && (*s.TxQLen < 0 || *s.TxQLen > mostPackets) {
+		return invalid("txQLen: %d is not within 0 and %d", *s.TxQLen, mostPackets)
+	}
+	return nil
 }
 
 // merge puts what args.cni asks for in place of the configuration's.
 func (c *conf) merge() {
 	asked := &c.Args.CNI
-	for _, s := range asked.Sysctl {
-		c.Sysctl.set(s)
+	for _, s := range asked.sysctls {
+		c.sysctls.set(s)
 	}
 	if asked.Promisc != nil {
 		c.Promisc = asked.Promisc
@@ -132,13 +159,21 @@ func (c *conf) merge() {
 	}
 }
 
-func (c *conf) checkSysctls(ifName string) error {
-	for _, s := range c.Sysctl {
+// plan is what is to be set, but for the MAC address.
+func (c *conf) plan(ifName string) error {
+	for _, s := range c.sysctls {
 		path, err := pathOf(s.key, ifName)
 		if err != nil {
 			return err
 		}
 		c.sysctl = append(c.sysctl, netutil.Sysctl{Place: netutil.Sandbox, Path: path, Value: s.value})
+	}
+	if c.MTU != nil {
+		c.link.MTU = *c.MTU
+	}
+	c.link.TxQLen, c.link.AllMulti = c.TxQLen, c.AllMulti
+	if c.Promisc != nil && *c.Promisc { // false is the default of a key that once had no other
+		c.link.Promisc = c.Promisc
 	}
 	return nil
 }
@@ -154,31 +189,13 @@ func pathOf(key, ifName string) ([]string, error) {
 	for i, part := range path {
 		path[i] = strings.Replace(part, "IFNAME", ifName, 1)
 		if part == "" || part == "." || part == ".." || strings.ContainsAny(part, "/\x00") {
-			return nil, errcode.Errorf(errcode.InvalidConfig, "sysctl: %q is no name of a sysctl", key)
+			return nil, invalid("sysctl: %q is no name of a sysctl", key)
 		}
 	}
 	if path[0] != "net" || len(path) < 2 {
-		return nil, errcode.Errorf(errcode.InvalidConfig, "sysctl: %q is not one of the network's (net.*)", key)
+		return nil, invalid("sysctl: %q is not one of the network's (net.*)", key)
 	}
 	return path, nil
-}
-
-func (c *conf) checkLink() error {
-	if c.MTU != nil {
-		if err := roles.CheckMTU(*c.MTU); err != nil {
-			return err
-		}
-		c.link.MTU = *c.MTU
-	}
-	const mostPackets = 1<<31 - 1
-	if c.TxQLen != nil && (*c.TxQLen < 0 || *c.TxQLen > mostPackets) {
-		return errcode.Errorf(errcode.InvalidConfig, "txQLen: %d is not within 0 and %d", *c.TxQLen, mostPackets)
-	}
-	c.link.TxQLen, c.link.AllMulti = c.TxQLen, c.AllMulti
-	if c.Promisc != nil && *c.Promisc { // false is the default of a key that once had no other
-		c.link.Promisc = c.Promisc
-	}
-	return nil
 }
 
 // chooseMAC is in the order of the reference: args.cni.mac, runtimeConfig.mac, MAC in CNI_ARGS, mac.
@@ -198,13 +215,10 @@ func (c *conf) chooseMAC(cniArgs string) error {
 	return err
 }
 
-// folder is where the records are.
-func (c *conf) folder() (record.Folder, error) {
-	switch {
-	case c.DataDir == "":
-		return defaultDataDir, nil
-	case !filepath.IsAbs(c.DataDir):
-		return "", errcode.Errorf(errcode.InvalidConfig, "dataDir: %q is no absolute path", c.DataDir)
+// folder is where the records are. DEL and GC may have another path than ADD takes: then there can be records in the default's place only.
+func (c *conf) folder() record.Folder {
+	if !filepath.IsAbs(c.DataDir) {
+		return defaultDataDir
 	}
-	return record.Folder(c.DataDir), nil
+	return record.Folder(c.DataDir)
 }

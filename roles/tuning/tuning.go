@@ -66,10 +66,7 @@ func save(r *roles.Request, c *conf) error {
 	if err != nil {
 		return err
 	}
-	d, err := c.folder()
-	if err != nil {
-		return err
-	}
+	d := c.folder()
 	old, err := read(d, r.Owner)
 	if err != nil {
 		return err
@@ -129,10 +126,7 @@ func (role) Del(_ context.Context, r *roles.Request) error {
 	if err := roles.Decode(r.Conf, c, true); err != nil {
 		return err
 	}
-	d, err := c.folder()
-	if err != nil {
-		return err
-	}
+	d := c.folder()
 	s, err := read(d, r.Owner)
 	if err != nil {
 		return err
@@ -156,11 +150,7 @@ func (role) GC(_ context.Context, r *roles.Request, valid []roles.Attachment) er
 	if err := roles.Decode(r.Conf, c, true); err != nil {
 		return err
 	}
-	d, err := c.folder()
-	if err != nil {
-		return err
-	}
-	return collect(d, r.Owner.Network, valid)
+	return collect(c.folder(), r.Owner.Network, valid)
 }
 
 func (t role) Status(_ context.Context, r *roles.Request) error {

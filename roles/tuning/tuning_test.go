@@ -269,27 +269,37 @@ func TestBadInputChangesNothing(t *testing.T) {
 		`"sysctl": {"": "x"}`:                                              "sysctl: ",
 		`"sysctl": {"net.core.somaxconn": 5}`:                              "sysctl: ",
 		`"sysctl": {"net.core.somaxconn": "1", "net.core.somaxconn": "2"}`: "sysctl: net.core.somaxconn is there twice",
-		`"sysctl": []`:                  "sysctl: ",
-		`"mac": "x"`:                    "mac: ",
-		`"mtu": 67`:                     "mtu: ",
-		`"mtu": 1000`:                   "mtu: ", // the pod has IPv6 addresses
-		`"txQLen": -1`:                  "txQLen: ",
-		`"promisc": 1`:                  "promisc: ",
-		`"allmulti": "on"`:              "allmulti: ",
-		`"runtimeConfig": {"mac": "x"}`: "runtimeConfig.mac: ",
-		`"args": {"cni": {"mac": "x"}}`: "args.cni.mac: ",
-		`"args": {"cni": {"mtu": "x"}}`: "args.cni.mtu: ",
+		`"sysctl": []`:                              "sysctl: ",
+		`"sysctl": "x"`:                             "sysctl: ",
+		`"mac": "x"`:                                "mac: ",
+		`"mtu": 67`:                                 "mtu: ",
+		`"mtu": 1000`:                               "mtu: ", // the pod has IPv6 addresses
+		`"txQLen": -1`:                              "txQLen: ",
+		`"promisc": 1`:                              "promisc: ",
+		`"allmulti": "on"`:                          "allmulti: ",
+		`"runtimeConfig": {"mac": "x"}`:             "runtimeConfig.mac: ",
+		`"args": {"cni": {"mac": "x"}}`:             "args.cni.mac: ",
+		`"args": {"cni": {"mtu": "x"}}`:             "args.cni.mtu: ",
+		`"args": {"cni": {"mtu": 67}}`:              "args.cni.mtu: ",
+		`"mtu": 67, "args": {"cni": {"mtu": 1400}}`: "mtu: ",
+		`"txQLen": 2147483648`:                      "txQLen: ",
+		`"args": {"cni": {"txQLen": -1}}`:           "args.cni.txQLen: ",
+		`"args": {"cni": {"promisc": 1}}`:           "args.cni.promisc: ",
+		`"args": {"cni": {"allmulti": 1}}`:          "args.cni.allmulti: ",
+		`"args": {"cni": {"sysctl": {"kernel.hostname": "x"}}}`:     "args.cni.sysctl: ",
+		`"args": {"cni": {"sysctl": {"net.a": null}}}`:              "args.cni.sysctl: ",
+		`"args": {"cni": {"sysctl": {"net.a": "1", "net.a": "2"}}}`: "args.cni.sysctl: net.a is there twice",
 	} {
 		_, err := n.call("ADD", keys, "")
-		errtest.Want(t, err, errcode.InvalidConfig, want)
+		errtest.WantKey(t, err, errcode.InvalidConfig, want)
 		if now := n.state(); now != before {
 			t.Errorf("%s changed\n%s\nto\n%s", keys, before, now)
 		}
 	}
 	_, err := n.Do(roletest.Call{Verb: "ADD", Role: "tuning", Pod: n.pod, Conf: `{"cniVersion": "1.1.0", "name": "net", "type": "tuning", "dataDir": "x"}`})
-	errtest.Want(t, err, errcode.InvalidConfig, "dataDir: ")
+	errtest.WantKey(t, err, errcode.InvalidConfig, "dataDir: ")
 	_, err = n.Do(roletest.Call{Verb: "ADD", Role: "tuning", Pod: n.pod, Conf: `{"cniVersion": "1.1.0", "name": "net", "type": "tuning"}`})
-	errtest.Want(t, err, errcode.InvalidConfig, "prevResult: missing")
+	errtest.WantKey(t, err, errcode.InvalidConfig, "prevResult: missing")
 	if left, _ := os.ReadDir(n.dir); len(left) != 0 {
 		t.Errorf("records: %v", left)
 	}
