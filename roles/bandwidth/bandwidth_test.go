@@ -265,7 +265,7 @@ func TestBadInputChangesNothing(t *testing.T) {
 		`"runtimeConfig": {"bandwidth": {"shapedSubnets": ["1.1"]}}`: "runtimeConfig.bandwidth.shapedSubnets[0]: ",
 	} {
 		_, err := n.Do(roletest.Call{Verb: "ADD", Role: "bandwidth", Pod: p, Conf: p.WithPrev(conf(keys))})
-		errtest.Want(t, err, errcode.InvalidConfig, want)
+		errtest.WantKey(t, err, errcode.InvalidConfig, want)
 		n.unlimited()
 	}
 }

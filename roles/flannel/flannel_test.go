@@ -286,16 +286,16 @@ func TestBadInputChangesNothing(t *testing.T) {
 		`, "delegate": {"name": "x"}`:      "delegate.name: ",
 		`, "delegate": {"ipam": {}}`:       "delegate.ipam: ",
 		`, "delegate": []`:                 "delegate: ",
-		`, "delegate": {"mtu": 5}`:         "mtu: ",
+		`, "delegate": {"mtu": 5}`:         "delegate bridge: mtu: ",
 		`, "dataDir": "x"`:                 "dataDir: ",
 		`, "subnetFile": "x"`:              "subnetFile: ",
 		`, "dataDir": 5`:                   "dataDir: ",
 	} {
 		_, err := n.Do(roletest.Call{Verb: "ADD", Role: "flannel", Pod: n.Pod("a"), Conf: n.conf(keys)})
-		errtest.Want(t, err, errcode.InvalidConfig, want)
+		errtest.WantKey(t, err, errcode.InvalidConfig, want)
 	}
 	_, err := n.Do(roletest.Call{Verb: "ADD", Role: "flannel", Pod: n.Pod("a"), Conf: strings.Replace(n.conf(""), `"ipam": {`, `"ipam": {"routes": 5, `, 1)})
-	errtest.Want(t, err, errcode.InvalidConfig, "ipam.routes: ")
+	errtest.WantKey(t, err, errcode.InvalidConfig, "ipam.routes: ")
 	for env, want := range map[string]string{
 		strings.Replace(dualStack, "1450", "x", 1):                  "FLANNEL_MTU",
 		strings.Replace(dualStack, "=true", "=maybe", 1):            "FLANNEL_IPMASQ",

@@ -278,10 +278,10 @@ func TestBadInputChangesNothing(t *testing.T) {
 		`"table": 5, "addSourceHints": true`:   "addSourceHints: ",
 		`"addSourceHints": 1`:                  "addSourceHints: ",
 	} {
-		errtest.Want(t, n.call("ADD", keys), errcode.InvalidConfig, want)
+		errtest.WantKey(t, n.call("ADD", keys), errcode.InvalidConfig, want)
 	}
 	_, err := n.Do(roletest.Call{Verb: "ADD", Role: "sbr", Pod: n.pod, IfName: "eth1", Conf: conf("")})
-	errtest.Want(t, err, errcode.InvalidConfig, "prevResult: missing")
+	errtest.WantKey(t, err, errcode.InvalidConfig, "prevResult: missing")
 	if after := n.state(); after != before {
 		t.Errorf("before\n%s\nafter\n%s", before, after)
 	}

@@ -325,10 +325,10 @@ func TestBadInputChangesNothing(t *testing.T) {
 		`"vrfname": "red", "table": 254`:        "table: ",
 		`"vrfname": "red", "table": 255`:        "table: ",
 	} {
-		errtest.Want(t, do(n, "ADD", "eth0", keys), errcode.InvalidConfig, key)
+		errtest.WantKey(t, do(n, "ADD", "eth0", keys), errcode.InvalidConfig, key)
 	}
 	_, err := n.Do(roletest.Call{Verb: "ADD", Role: "vrf", Pod: a, Conf: `{"cniVersion": "1.1.0", "name": "net", "vrfname": "red"}`})
-	errtest.Want(t, err, errcode.InvalidConfig, "prevResult: ")
+	errtest.WantKey(t, err, errcode.InvalidConfig, "prevResult: ")
 	if after := state(a); after != before {
 		t.Errorf("after:\n%s\nbefore:\n%s", after, before)
 	}
