@@ -19,11 +19,11 @@ type keys map[string]json.RawMessage
 
 // conf is the network configuration of the role; README.md explains the keys.
 type conf struct {
-	SubnetFile    string          `json:"subnetFile"`
-	DataDir       string          `json:"dataDir"`
-	Delegate      keys            `json:"delegate"`
-	IPAM          keys            `json:"ipam"`
-	RuntimeConfig json.RawMessage `json:"runtimeConfig"`
+	SubnetFile    string `json:"subnetFile"`
+	DataDir       string `json:"dataDir"`
+	Delegate      keys   `json:"delegate"`
+	IPAM          keys   `json:"ipam"`
+	RuntimeConfig keys   `json:"runtimeConfig"`
 
 	kind string // delegate.type
 }
@@ -47,29 +47,42 @@ func load(r *roles.Request, lenient bool) (*conf, error) {
 	return c, err
 }
 
+// check gives what is wrong its default, and tells of the first.
 func (c *conf) check() error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, invalid(format, args...)) }
 	c.kind = "bridge"
 	if text, ok := c.Delegate["type"]; ok {
 		if err := json.Unmarshal(text, &c.kind); err != nil || c.kind == "" {
 			c.kind = "bridge"
-			return invalid("delegate.type: %s is not the name of a plugin", text)
+			wrong("delegate.type: %s is not the name of a plugin", text)
 		}
 	}
 	for _, key := range []string{"name", "ipam"} {
 		if _, ok := c.Delegate[key]; ok {
-			return invalid("delegate.%s: not here; it follows from the network", key)
+			wrong("delegate.%s: not here; it follows from the network", key)
 		}
 	}
-	for key, path := range map[string]string{"subnetFile": c.SubnetFile, "dataDir": c.DataDir} {
-		if !filepath.IsAbs(path) {
-			return invalid("%s: %q is no absolute path", key, path)
-		}
+	if !filepath.IsAbs(c.SubnetFile) {
+		wrong("subnetFile: %q is no absolute path", c.SubnetFile)
+		c.SubnetFile = defaultSubnetFile
 	}
-	if text, ok := c.IPAM["routes"]; ok {
-		var routes []json.RawMessage
-		if json.Unmarshal(text, &routes) != nil {
-			return invalid("ipam.routes: %s is no list", text)
-		}
+	if !filepath.IsAbs(c.DataDir) {
+		wrong("dataDir: %q is no absolute path", c.DataDir)
+		c.DataDir = defaultDataDir
+	}
+	var kind string
+	if text, ok := c.IPAM["type"]; ok && json.Unmarshal(text, &kind) != nil {
+		wrong("ipam.type: %s is not the name of a plugin", text)
+		delete(c.IPAM, "type")
+	}
+	var routes []json.RawMessage
+	if text, ok := c.IPAM["routes"]; ok && json.Unmarshal(text, &routes) != nil {
+		wrong("ipam.routes: %s is no list", text)
+		delete(c.IPAM, "routes")
+	}
+	if len(errs) > 0 {
+		return errs[0]
 	}
 	return nil
 }

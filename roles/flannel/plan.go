@@ -20,7 +20,7 @@ func (c *conf) delegate(r *roles.Request, s *subnet) (keys, error) {
 		return nil, err
 	}
 	set := map[string]any{"name": r.Owner.Network, "type": c.kind, "cniVersion": r.CNIVersion, "ipam": ipam}
-	if len(c.RuntimeConfig) > 0 {
+	if c.RuntimeConfig != nil {
 		set["runtimeConfig"] = c.RuntimeConfig
 	}
 	if s != nil {
