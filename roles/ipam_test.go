@@ -52,6 +52,7 @@ func TestBadRoutes(t *testing.T) {
 		"routes[1].mtu: -1 is not within":           {Dst: "::/0", MTU: -1},
 		"routes[1].mtu: 65521 is not within 0 and":  {Dst: "::/0", MTU: 65521},
 		"routes[1].advmss: 65496 is not within 0":   {Dst: "::/0", AdvMSS: 65496},
+		"routes[1].priority: -1 is not within 0":    {Dst: "::/0", Priority: -1},
 		"routes[1].table: 8589934592 is not within": {Dst: "::/0", Table: &big},
 		"routes[1].scope: 8589934592 is not within": {Dst: "::/0", Scope: &big},
 	} {

@@ -4,13 +4,13 @@ import (
 	"encoding/json"
 	"net/netip"
 	"reflect"
-	"strings"
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 	"github.com/cnibox/cnibox/netutil/nft"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
@@ -159,28 +159,32 @@ func TestBadConfigurationNamesTheKey(t *testing.T) {
 	tests := []struct{ conf, want string }{
 		{`{"bridge": "a name much too long"}`, "bridge: "},
 		{`{"bridge": "a/b"}`, "bridge: "},
-		{`{"bridge": 7}`, "bridge"},
+		{`{"bridge": "all"}`, "bridge: "},
 		{`{"mtu": 67}`, "mtu: "},
 		{`{"mtu": -1}`, "mtu: "},
-		{`{"mtu": "1500"}`, "mtu"},
+		{`{"mtu": 65536}`, "mtu: "},
 		{`{"hairpinMode": true, "promiscMode": true}`, "hairpinMode"},
 		{`{"vlan": 4095}`, "vlan: "},
 		{`{"vlan": -1}`, "vlan: "},
 		{`{"vlan": 100, "isGateway": true, "bridge": "a-long-bridge"}`, "bridge: "},
-		{`{"vlanTrunk": [{}]}`, "vlanTrunk[0]"},
-		{`{"vlanTrunk": [{"id": 7}, {"minID": 7}]}`, "vlanTrunk[1]"},
-		{`{"vlanTrunk": [{"id": 0}]}`, "vlanTrunk[0].id"},
-		{`{"vlanTrunk": [{"minID": 9, "maxID": 8}]}`, "vlanTrunk[0]"},
-		{`{"vlanTrunk": [{"minID": 1, "maxID": 4095}]}`, "vlanTrunk[0]"},
+		{`{"vlanTrunk": [{}]}`, "vlanTrunk[0]: "},
+		{`{"vlanTrunk": [null]}`, "vlanTrunk[0]: "},
+		{`{"vlanTrunk": [{"id": 7}, {"minID": 7}]}`, "vlanTrunk[1]: minID and maxID"},
+		{`{"vlanTrunk": [{"maxID": 7}]}`, "vlanTrunk[0]: minID and maxID"},
+		{`{"vlanTrunk": [{"id": 0}]}`, "vlanTrunk[0].id: "},
+		{`{"vlanTrunk": [{"id": 4095}]}`, "vlanTrunk[0].id: "},
+		{`{"vlanTrunk": [{"minID": 9, "maxID": 8}]}`, "vlanTrunk[0]: minID 9 to maxID 8"},
+		{`{"vlanTrunk": [{"minID": 0, "maxID": 8}]}`, "vlanTrunk[0]: minID 0"},
+		{`{"vlanTrunk": [{"minID": 1, "maxID": 4095}]}`, "vlanTrunk[0]: minID 1 to maxID 4095"},
 		{`{"disableContainerInterface": true, "ipam": {"type": "host-local"}}`, "disableContainerInterface"},
-		{`{"ipMasqBackend": "ipchains"}`, "ipMasqBackend"},
-		{`{"runtimeConfig": {"mac": "nonsense"}}`, "runtimeConfig.mac"},
-		{`{"args": {"cni": {"mac": "01:00:5e:00:00:01"}}}`, "args.cni.mac"},
+		{`{"ipMasqBackend": "ipchains"}`, "ipMasqBackend: "},
+		{`{"runtimeConfig": {"mac": "nonsense"}}`, "runtimeConfig.mac: "},
+		{`{"args": {"cni": {"mac": "01:00:5e:00:00:01"}}}`, "args.cni.mac: "},
 	}
 	for _, tt := range tests {
 		_, err := load(&roles.Request{Conf: []byte(tt.conf)})
-		if err == nil || errcode.Of(err) != errcode.InvalidConfig || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: got %v (code %d), want code %d and %q", tt.conf, err, errcode.Of(err), errcode.InvalidConfig, tt.want)
-		}
+		errtest.WantKey(t, err, errcode.InvalidConfig, tt.want)
 	}
+	_, err := load(&roles.Request{Conf: []byte(`{}`), Args: "MAC=nonsense"})
+	errtest.WantKey(t, err, errcode.InvalidEnvironment, "CNI_ARGS MAC: ")
 }

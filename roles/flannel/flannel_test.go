@@ -287,6 +287,9 @@ func TestBadInputChangesNothing(t *testing.T) {
 		`, "delegate": {"ipam": {}}`:       "delegate.ipam: ",
 		`, "delegate": []`:                 "delegate: ",
 		`, "delegate": {"mtu": 5}`:         "delegate bridge: mtu: ",
+		`, "delegate": {"isGateway": 5}`:   "delegate bridge: isGateway: ",
+		`, "runtimeConfig": {"mac": "x"}`:  "delegate bridge: runtimeConfig.mac: ",
+		`, "runtimeConfig": "x"`:           "runtimeConfig: ",
 		`, "dataDir": "x"`:                 "dataDir: ",
 		`, "subnetFile": "x"`:              "subnetFile: ",
 		`, "dataDir": 5`:                   "dataDir: ",
@@ -296,6 +299,8 @@ func TestBadInputChangesNothing(t *testing.T) {
 	}
 	_, err := n.Do(roletest.Call{Verb: "ADD", Role: "flannel", Pod: n.Pod("a"), Conf: strings.Replace(n.conf(""), `"ipam": {`, `"ipam": {"routes": 5, `, 1)})
 	errtest.WantKey(t, err, errcode.InvalidConfig, "ipam.routes: ")
+	_, err = n.Do(roletest.Call{Verb: "ADD", Role: "flannel", Pod: n.Pod("a"), Conf: strings.Replace(n.conf(""), `"ipam": {`, `"ipam": {"type": "nosuch", `, 1)})
+	errtest.WantKey(t, err, errcode.InvalidConfig, "delegate bridge: ipam.type: ")
 	for env, want := range map[string]string{
 		strings.Replace(dualStack, "1450", "x", 1):                  "FLANNEL_MTU",
 		strings.Replace(dualStack, "=true", "=maybe", 1):            "FLANNEL_IPMASQ",

@@ -354,6 +354,7 @@ func TestBadInputMovesNothing(t *testing.T) {
 		roletest.Refusal{Keys: `"dpdkMode": "yes", "device": "x"`, Want: "dpdkMode: "},
 		roletest.Refusal{Keys: `"runtimeConfig": {"deviceID": ".."}`, Want: "runtimeConfig.deviceID: "},
 		roletest.Refusal{Keys: `"runtimeConfig": {"deviceID": "x.sf.1"}`, Want: "runtimeConfig.deviceID: "},
+		roletest.Refusal{Keys: `"runtimeConfig": {"deviceID": "ffff:00:00.0"}`, Want: "runtimeConfig.deviceID: "},
 		roletest.Refusal{Keys: `"device": "ens1", "hwaddr": "` + mac + `"`, Want: "device, hwaddr: only one"},
 		roletest.Refusal{Keys: `"device": "ens1", "pciBusID": "0000:00:00.0"`, Want: "device, pciBusID: only one"},
 		roletest.Refusal{Keys: `"device": "ens1", "runtimeConfig": {"deviceID": "x"}`, Want: "device, runtimeConfig.deviceID: only one"},

@@ -152,7 +152,10 @@ func TestBadInputChangesNothing(t *testing.T) {
 	ipam := `{"type": "static", "addresses": [{"address": "192.0.2.5/24"}, {"address": "2001:db8::5/64"}]}`
 	n.WantRefused("ipvlan", ipam,
 		roletest.Refusal{Keys: `"master": "nosuch"`, Want: "master: "},
-		roletest.Refusal{Keys: `"mode": "l2"`, Want: "master: "},
+		roletest.Refusal{Keys: `"master": "a/b"`, Want: "master: "},
+		roletest.Refusal{Keys: `"mode": "l2"`, Want: "master: missing"},
+		roletest.Refusal{Keys: `"master": "uplink", "linkInContainer": true`, Want: "master: "},
+		roletest.Refusal{Keys: `"master": "uplink", "mtu": 67`, Want: "mtu: "},
 		roletest.Refusal{Keys: `"master": "uplink", "mode": "l4"`, Want: "mode: "},
 		roletest.Refusal{Keys: `"master": "uplink", "flag": "x"`, Want: "flag: "},
 		roletest.Refusal{Keys: `"master": "uplink", "mtu": 9000`, Want: "mtu: "},

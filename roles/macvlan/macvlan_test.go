@@ -263,6 +263,8 @@ func TestBadInputChangesNothing(t *testing.T) {
 		roletest.Refusal{Keys: `"master": "uplink", "args": {"cni": {"mac": "x"}}`, Want: "args.cni.mac: "},
 		roletest.Refusal{Keys: `"master": "uplink"`, Args: "MAC=x", Code: errcode.InvalidEnvironment, Want: "CNI_ARGS MAC: "},
 		roletest.Refusal{Keys: `"master": "uplink", "bcqueuelen": -1`, Want: "bcqueuelen: "},
+		roletest.Refusal{Keys: `"master": "uplink", "bcqueuelen": 4294967296`, Want: "bcqueuelen: "},
+		roletest.Refusal{Keys: `"master": "uplink", "mtu": 65536`, Want: "mtu: "},
 		roletest.Refusal{Keys: `"master": "uplink", "linkInContainer": "x"`, Want: "linkInContainer: "},
 		roletest.Refusal{Keys: `"master": "uplink", "linkInContainer": true`, Want: "master: "},
 	)

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 	"github.com/cnibox/cnibox/roles"
 	"github.com/cnibox/cnibox/roles/roletest"
 )
@@ -95,20 +96,21 @@ func TestBadConfigurationNamesTheKey(t *testing.T) {
 		{mappings(`{"hostPort": "80-90", "containerPort": 80}`), `runtimeConfig.portMappings[0].hostPort: "80-90" is text`},
 		{mappings(`{"hostPort": 80, "containerPort": "80-90"}`), `runtimeConfig.portMappings[0].containerPort: "80-90" is text`},
 		{mappings(`{"hostPort": 80, "containerPort": 80, "range": 10}`), "runtimeConfig.portMappings[0].range: "},
+		{mappings(`{"hostPort": 80, "containerPort": 80, "range": "1"}`), "runtimeConfig.portMappings[0].range: "},
+		{mappings(`{"hostPort": 80, "containerPort": -1}`), "runtimeConfig.portMappings[0].containerPort: "},
+		{`{"conditionsV4": ["-d", "192.0.2.0/33"]}`, "conditionsV4: "},
 		{mappings(`{"hostPort": 80}`), "runtimeConfig.portMappings[0].containerPort: "},
 		{mappings(`{"hostPort": 80, "containerPort": 0}`), "runtimeConfig.portMappings[0].containerPort: "},
-		{mappings(`{"hostPort": 8, "containerPort": 8}, {"hostPort": 80, "containerPort": 65536}`), "portMappings[1].containerPort: "},
+		{mappings(`{"hostPort": 8, "containerPort": 8}, {"hostPort": 80, "containerPort": 65536}`), "runtimeConfig.portMappings[1].containerPort: "},
 		{mappings(`{"hostPort": 80, "containerPort": 80, "protocol": "icmp"}`), "runtimeConfig.portMappings[0].protocol: "},
 		{mappings(`{"hostPort": 80, "containerPort": 80, "hostIP": "host"}`), "runtimeConfig.portMappings[0].hostIP: "},
 		{mappings(`{"hostPort": 80, "containerPort": 80, "hostIP": "fe80::1%eth0"}`), "runtimeConfig.portMappings[0].hostIP: "},
 		{mappings(`{"hostPort": 80, "containerPort": 80, "hostIP": "::1"}`), "runtimeConfig.portMappings[0].hostIP: ::1 "},
-		{mappings(`{"hostPort": 80, "containerPort": 80, "hostIP": ["::"]}`), "hostIP: "},
+		{mappings(`{"hostPort": 80, "containerPort": 80, "hostIP": ["::"]}`), "runtimeConfig.portMappings[0].hostIP: "},
 	}
 	for _, tt := range tests {
 		_, err := load(&roles.Request{Conf: []byte(tt.conf)})
-		if err == nil || errcode.Of(err) != errcode.InvalidConfig || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: got %v (code %d), want code %d and %q", tt.conf, err, errcode.Of(err), errcode.InvalidConfig, tt.want)
-		}
+		errtest.WantKey(t, err, errcode.InvalidConfig, tt.want)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
 )
@@ -78,14 +79,13 @@ func TestPlanOfASharedGateway(t *testing.T) {
 func TestBadConfigurationNamesTheKey(t *testing.T) {
 	t.Parallel()
 	for conf, want := range map[string]string{
-		`{}`: "ipam.type", `{"ipam": {}}`: "ipam.type", `{"ipam": 7}`: "ipam",
-		`{"mtu": 12, "ipam": {"type": "x"}}`:            "mtu",
-		`{"ipMasq": "yes", "ipam": {"type": "x"}}`:      "ipMasq",
-		`{"ipMasqBackend": "x", "ipam": {"type": "x"}}`: "ipMasqBackend",
+		`{}`: "ipam.type: ", `{"ipam": {}}`: "ipam.type: ", `{"ipam": 7}`: "ipam: ",
+		`{"mtu": 12, "ipam": {"type": "x"}}`:            "mtu: ",
+		`{"mtu": 65536, "ipam": {"type": "x"}}`:         "mtu: ",
+		`{"ipMasq": "yes", "ipam": {"type": "x"}}`:      "ipMasq: ",
+		`{"ipMasqBackend": "x", "ipam": {"type": "x"}}`: "ipMasqBackend: ",
 	} {
 		_, err := load(&roles.Request{Conf: []byte(conf)})
-		if err == nil || errcode.Of(err) != errcode.InvalidConfig || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: got %v (code %d), want code %d and %q", conf, err, errcode.Of(err), errcode.InvalidConfig, want)
-		}
+		errtest.WantKey(t, err, errcode.InvalidConfig, want)
 	}
 }

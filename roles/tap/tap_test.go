@@ -244,6 +244,7 @@ func TestBadInputChangesNothing(t *testing.T) {
 	refusals := []roletest.Refusal{
 		{Keys: `"multiQueue": 1`, Want: "multiQueue: "},
 		{Keys: `"mtu": 67`, Want: "mtu: "},
+		{Keys: `"mtu": 65536`, Want: "mtu: "},
 		{Keys: `"mtu": "x"`, Want: "mtu: "},
 		{Keys: `"mac": "x"`, Want: "mac: "},
 		{Keys: `"mac": 1`, Want: "mac: "},

@@ -296,7 +296,9 @@ func TestBadInputChangesNothing(t *testing.T) {
 			t.Errorf("%s changed\n%s\nto\n%s", keys, before, now)
 		}
 	}
-	_, err := n.Do(roletest.Call{Verb: "ADD", Role: "tuning", Pod: n.pod, Conf: `{"cniVersion": "1.1.0", "name": "net", "type": "tuning", "dataDir": "x"}`})
+	_, err := n.call("ADD", `"mtu": 1400`, "MAC=x")
+	errtest.WantKey(t, err, errcode.InvalidEnvironment, "CNI_ARGS MAC: ")
+	_, err = n.Do(roletest.Call{Verb: "ADD", Role: "tuning", Pod: n.pod, Conf: `{"cniVersion": "1.1.0", "name": "net", "type": "tuning", "dataDir": "x"}`})
 	errtest.WantKey(t, err, errcode.InvalidConfig, "dataDir: ")
 	_, err = n.Do(roletest.Call{Verb: "ADD", Role: "tuning", Pod: n.pod, Conf: `{"cniVersion": "1.1.0", "name": "net", "type": "tuning"}`})
 	errtest.WantKey(t, err, errcode.InvalidConfig, "prevResult: missing")
