@@ -247,22 +247,28 @@ func TestBadInputChangesNothing(t *testing.T) {
 	n := newNode(t)
 	p := n.Add("ptp", "a", ptpConf("10.1.1.5", "fd01::5"))
 	for keys, want := range map[string]string{
-		`"ingressRate": 8000`:                                        "ingressBurst: missing",
-		`"ingressBurst": 8000`:                                       "ingressRate: missing",
-		`"egressRate": 8000`:                                         "egressBurst: missing",
-		`"egressBurst": 8000`:                                        "egressRate: missing",
-		`"ingressRate": -1, "ingressBurst": 8000`:                    "ingressRate: ",
-		`"ingressRate": 7, "ingressBurst": 80000`:                    "ingressRate: ",
-		`"egressRate": "1M", "egressBurst": 80000`:                   "egressRate: ",
-		`"ingressRate": 8000, "ingressBurst": 34359738368`:           "ingressBurst: ",
-		`"ingressRate": 8000, "ingressBurst": 8000`:                  "ingressBurst: ", // 1000 bytes, less than a frame
-		`"egressRate": 8000, "egressBurst": 8000`:                    "egressBurst: ",
-		`"shapedSubnets": ["10.0.0.0"]`:                              "shapedSubnets[0]: ",
-		`"unshapedSubnets": ["x"]`:                                   "unshapedSubnets[0]: ",
-		`"shapedSubnets": ["::/0"], "unshapedSubnets": ["::/0"]`:     "shapedSubnets: ",
-		`"qdisc": "red"`:                                             "qdisc: ",
-		`"runtimeConfig": {"bandwidth": {"ingressRate": 8000}}`:      "runtimeConfig.bandwidth.ingressBurst: ",
-		`"runtimeConfig": {"bandwidth": {"shapedSubnets": ["1.1"]}}`: "runtimeConfig.bandwidth.shapedSubnets[0]: ",
+		`"ingressRate": 8000`:                                                                      "ingressBurst: missing",
+		`"ingressBurst": 8000`:                                                                     "ingressRate: missing",
+		`"egressRate": 8000`:                                                                       "egressBurst: missing",
+		`"egressBurst": 8000`:                                                                      "egressRate: missing",
+		`"ingressRate": -1, "ingressBurst": 8000`:                                                  "ingressRate: ",
+		`"ingressRate": 7, "ingressBurst": 80000`:                                                  "ingressRate: ",
+		`"egressRate": "1M", "egressBurst": 80000`:                                                 "egressRate: ",
+		`"ingressRate": 8000, "ingressBurst": 34359738368`:                                         "ingressBurst: ",
+		`"ingressRate": 8000, "ingressBurst": 8000`:                                                "ingressBurst: ", // 1000 bytes, less than a frame
+		`"egressRate": 8000, "egressBurst": 8000`:                                                  "egressBurst: ",
+		`"shapedSubnets": ["10.0.0.0"]`:                                                            "shapedSubnets[0]: ",
+		`"unshapedSubnets": ["x"]`:                                                                 "unshapedSubnets[0]: ",
+		`"shapedSubnets": ["::/0"], "unshapedSubnets": ["::/0"]`:                                   "shapedSubnets: ",
+		`"qdisc": "red"`:                                                                           "qdisc: ",
+		`"runtimeConfig": {"bandwidth": {"ingressRate": 8000}}`:                                    "runtimeConfig.bandwidth.ingressBurst: ",
+		`"runtimeConfig": {"bandwidth": {"shapedSubnets": ["1.1"]}}`:                               "runtimeConfig.bandwidth.shapedSubnets[0]: ",
+		`"runtimeConfig": {"bandwidth": {"ingressBurst": 8000}}`:                                   "runtimeConfig.bandwidth.ingressRate: missing",
+		`"runtimeConfig": {"bandwidth": {"egressRate": 8000}}`:                                     "runtimeConfig.bandwidth.egressBurst: missing",
+		`"runtimeConfig": {"bandwidth": {"egressBurst": 8000}}`:                                    "runtimeConfig.bandwidth.egressRate: missing",
+		`"runtimeConfig": {"bandwidth": {"egressRate": 8000, "egressBurst": 8000}}`:                "runtimeConfig.bandwidth.egressBurst: ", // less than a frame
+		`"runtimeConfig": {"bandwidth": {"unshapedSubnets": ["10.0.0.0/33"]}}`:                     "runtimeConfig.bandwidth.unshapedSubnets[0]: ",
+		`"runtimeConfig": {"bandwidth": {"shapedSubnets": ["::/0"], "unshapedSubnets": ["::/0"]}}`: "runtimeConfig.bandwidth.shapedSubnets: ",
 	} {
 		_, err := n.Do(roletest.Call{Verb: "ADD", Role: "bandwidth", Pod: p, Conf: p.WithPrev(conf(keys))})
 		errtest.WantKey(t, err, errcode.InvalidConfig, want)

@@ -29,6 +29,7 @@ type conf struct {
 	} `json:"runtimeConfig"`
 
 	ingress, egress *netutil.Shaper // nil: no limit
+	at              string          // where their keys are, for errors
 }
 
 // load reads and checks the configuration.
@@ -43,18 +44,18 @@ func load(r *roles.Request) (*conf, error) {
 		return nil, errcode.Errorf(errcode.InvalidConfig, "qdisc: %q is not fq_codel", c.Qdisc)
 	}
 	// The operator's limits stand before what the runtime asks for.
-	chosen, at := &c.limits, ""
+	chosen := &c.limits
 	if c.RuntimeConfig.Bandwidth != nil && !c.isSet() {
-		chosen, at = c.RuntimeConfig.Bandwidth, "runtimeConfig.bandwidth."
+		chosen, c.at = c.RuntimeConfig.Bandwidth, "runtimeConfig.bandwidth."
 	}
-	only, except, err := chosen.subnets(at)
+	only, except, err := chosen.subnets(c.at)
 	if err != nil {
 		return nil, err
 	}
-	if c.ingress, err = shaper(at+"ingress", chosen.IngressRate, chosen.IngressBurst); err != nil {
+	if c.ingress, err = shaper(c.at+"ingress", chosen.IngressRate, chosen.IngressBurst); err != nil {
 		return nil, err
 	}
-	if c.egress, err = shaper(at+"egress", chosen.EgressRate, chosen.EgressBurst); err != nil {
+	if c.egress, err = shaper(c.at+"egress", chosen.EgressRate, chosen.EgressBurst); err != nil {
 		return nil, err
 	}
 	for _, s := range []*netutil.Shaper{c.ingress, c.egress} {
@@ -135,7 +136,7 @@ func (c *conf) checkBurst(mtu int) error {
 	const header = 14 // bytes, Ethernet
 	for key, s := range map[string]*netutil.Shaper{"ingressBurst": c.ingress, "egressBurst": c.egress} {
 		if s != nil && s.Burst < uint64(mtu+header) {
-			return errcode.Errorf(errcode.InvalidConfig, "%s: %d bits are less than a frame of the interface's %d bytes", key, s.Burst*8, mtu+header)
+			return errcode.Errorf(errcode.InvalidConfig, "%s: %d bits are less than a frame of the interface's %d bytes", c.at+key, s.Burst*8, mtu+header)
 		}
 	}
 	return nil
