@@ -46,6 +46,9 @@ func (role) Add(_ context.Context, r *roles.Request) (*types100.Result, error) {
 		return nil, err
 	}
 	addrs, err := s.Acquire(holder(r), sets)
+	if errcode.Of(err) == errcode.Storage {
+		err = fmt.Errorf("ipam.dataDir: %w", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -142,41 +142,52 @@ func TestBadInput(t *testing.T) {
 		code                      uint
 		words                     string
 	}{
-		"no ranges":         {words: "ipam.ranges: missing"},
-		"empty set":         {ipam: `"ranges":[[]]`, words: "ipam.ranges[0]: a range set needs"},
-		"no subnet":         {ipam: `"ranges":[[{"gateway":"10.0.0.1"}]]`, words: "ipam.ranges[0][0].subnet: missing"},
-		"bad CIDR":          {ipam: `"subnet":"10.1.0.0"`, words: `ipam.subnet: "10.1.0.0" is no`},
-		"wrong type":        {ipam: `"subnet":5`, words: "ipam.subnet: it is a JSON number, where a string belongs"},
-		"flat ranges":       {ipam: `"ranges":[{"subnet":"10.1.0.0/24"}]`, words: "ipam.ranges[0]: it is a JSON object, where a list belongs"},
-		"host bits":         {ipam: `"subnet":"10.1.0.5/24"`, words: "ipam.subnet: 10.1.0.5/24 has host bits set; the subnet is 10.1.0.0/24"},
-		"31":                {ipam: `"subnet":"10.1.0.0/31"`, words: "ipam.subnet: 10.1.0.0/31 is too small"},
-		"32":                {ipam: `"subnet":"10.1.0.1/32"`, words: "too small"},
-		"127":               {ipam: `"subnet":"fd00::/127"`, words: "too small"},
-		"start outside":     {ipam: good + `,"rangeStart":"10.2.0.1"`, words: "ipam.rangeStart: 10.2.0.1 is outside the subnet 10.1.0.0/24"},
-		"end outside":       {ipam: good + `,"rangeEnd":"fd00::1"`, words: "ipam.rangeEnd: fd00::1 is outside"},
-		"no address":        {ipam: good + `,"rangeEnd":"x"`, words: `ipam.rangeEnd: "x" is no IP address`},
-		"zone":              {ipam: `"subnet":"fe80::/64","gateway":"fe80::1%eth0"`, words: `ipam.gateway: "fe80::1%eth0" is no IP address`},
-		"start above end":   {ipam: good + `,"rangeStart":"10.1.0.9","rangeEnd":"10.1.0.8"`, words: "ipam.rangeStart: 10.1.0.9 is above rangeEnd, 10.1.0.8"},
-		"broadcast only":    {ipam: good + `,"rangeStart":"10.1.0.255"`, words: "ipam.rangeStart"},
-		"gateway outside":   {ipam: good + `,"gateway":"10.2.0.1"`, words: "ipam.gateway: 10.2.0.1 is outside the subnet 10.1.0.0/24"},
-		"gateway's family":  {ipam: good + `,"gateway":"fe80::1"`, words: "ipam.gateway: fe80::1 is outside"},
-		"mixed families":    {ipam: `"ranges":[[{"subnet":"10.1.0.0/24"},{"subnet":"fd00::/64"}]]`, words: "ipam.ranges[0][1].subnet: fd00::/64 is not of the family"},
-		"overlap in a set":  {ipam: `"ranges":[[{"subnet":"10.1.0.0/24"},{"subnet":"10.1.0.0/16"}]]`, words: "ipam.ranges[0][1]: 10.1.0.1-10.1.255.254 overlaps"},
-		"overlap of sets":   {ipam: good + `,"ranges":[[{"subnet":"10.1.0.128/25"}]]`, words: "ipam.ranges[0]: 10.1.0.129-10.1.0.254 overlaps with 10.1.0.1-10.1.0.254 of ipam.subnet"},
-		"runtime's overlap": {ipam: good, rest: `"runtimeConfig":{"ipRanges":[[{"subnet":"10.1.0.0/25"}]]}`, words: "of runtimeConfig.ipRanges[0]"},
-		"runtime's range":   {ipam: good, rest: `"runtimeConfig":{"ipRanges":[[{"subnet":"10.1.0.1/25"}]]}`, words: "runtimeConfig.ipRanges[0][0].subnet"},
-		"two of a family":   {ipam: good + `,"ranges":[[{"subnet":"10.2.0.0/24"}]]`, version: "0.2.0", words: "version 0.2.0 carries one"},
-		"route":             {ipam: good + `,"routes":[{"dst":"default"}]`, words: `ipam.routes[0].dst: "default"`},
-		"resolv.conf":       {ipam: good + `,"resolvConf":"/nowhere/resolv.conf"`, words: "ipam.resolvConf: open /nowhere/resolv.conf"},
-		"asked outside":     {ipam: good, rest: `"runtimeConfig":{"ips":["10.2.0.1","10.1.0.7"]}`, words: "runtimeConfig.ips[0]: 10.2.0.1 is in no range"},
-		"asked broadcast":   {ipam: good, rest: `"runtimeConfig":{"ips":["10.1.0.255"]}`, words: "runtimeConfig.ips[0]: 10.1.0.255 is in no range"},
-		"asked two":         {ipam: good, rest: `"args":{"cni":{"ips":["10.1.0.5","10.1.0.6"]}}`, words: "args.cni.ips[1]: 10.1.0.6 is a second address"},
-		"asked gateway":     {ipam: good, args: "IP=10.1.0.1", code: errcode.InvalidEnvironment, words: "CNI_ARGS IP: 10.1.0.1 is the gateway"},
-		"asked nonsense":    {ipam: good, args: "IP=10.1.0", code: errcode.InvalidEnvironment, words: `CNI_ARGS IP: "10.1.0" is no IP address`},
-		"asked empty":       {ipam: good, rest: `"runtimeConfig":{"ips":[""]}`, words: `runtimeConfig.ips[0]: "" is no IP address`},
-		"asked bad prefix":  {ipam: good, rest: `"runtimeConfig":{"ips":["10.1.0.5/99"]}`, words: `runtimeConfig.ips[0]: "10.1.0.5/99"`},
-		"bad CNI_ARGS":      {ipam: good, args: "IP", code: errcode.InvalidEnvironment, words: "CNI_ARGS"},
-		"broken JSON":       {ipam: `"subnet":`, code: errcode.DecodingFailure, words: "not JSON"},
+		"no ranges":          {words: "ipam.ranges: missing"},
+		"empty set":          {ipam: `"ranges":[[]]`, words: "ipam.ranges[0]: a range set needs"},
+		"no subnet":          {ipam: `"ranges":[[{"gateway":"10.0.0.1"}]]`, words: "ipam.ranges[0][0].subnet: missing"},
+		"bad CIDR":           {ipam: `"subnet":"10.1.0.0"`, words: `ipam.subnet: "10.1.0.0" is no`},
+		"wrong type":         {ipam: `"subnet":5`, words: "ipam.subnet: it is a JSON number, where a string belongs"},
+		"flat ranges":        {ipam: `"ranges":[{"subnet":"10.1.0.0/24"}]`, words: "ipam.ranges[0]: it is a JSON object, where a list belongs"},
+		"host bits":          {ipam: `"subnet":"10.1.0.5/24"`, words: "ipam.subnet: 10.1.0.5/24 has host bits set; the subnet is 10.1.0.0/24"},
+		"31":                 {ipam: `"subnet":"10.1.0.0/31"`, words: "ipam.subnet: 10.1.0.0/31 is too small"},
+		"32":                 {ipam: `"subnet":"10.1.0.1/32"`, words: "too small"},
+		"127":                {ipam: `"subnet":"fd00::/127"`, words: "too small"},
+		"start outside":      {ipam: good + `,"rangeStart":"10.2.0.1"`, words: "ipam.rangeStart: 10.2.0.1 is outside the subnet 10.1.0.0/24"},
+		"end outside":        {ipam: good + `,"rangeEnd":"fd00::1"`, words: "ipam.rangeEnd: fd00::1 is outside"},
+		"no address":         {ipam: good + `,"rangeEnd":"x"`, words: `ipam.rangeEnd: "x" is no IP address`},
+		"zone":               {ipam: `"subnet":"fe80::/64","gateway":"fe80::1%eth0"`, words: `ipam.gateway: "fe80::1%eth0" is no IP address`},
+		"start above end":    {ipam: good + `,"rangeStart":"10.1.0.9","rangeEnd":"10.1.0.8"`, words: "ipam.rangeStart: 10.1.0.9 is above rangeEnd, 10.1.0.8"},
+		"broadcast only":     {ipam: good + `,"rangeStart":"10.1.0.255"`, words: "ipam.rangeStart"},
+		"gateway outside":    {ipam: good + `,"gateway":"10.2.0.1"`, words: "ipam.gateway: 10.2.0.1 is outside the subnet 10.1.0.0/24"},
+		"gateway's family":   {ipam: good + `,"gateway":"fe80::1"`, words: "ipam.gateway: fe80::1 is outside"},
+		"mixed families":     {ipam: `"ranges":[[{"subnet":"10.1.0.0/24"},{"subnet":"fd00::/64"}]]`, words: "ipam.ranges[0][1].subnet: fd00::/64 is not of the family"},
+		"overlap in a set":   {ipam: `"ranges":[[{"subnet":"10.1.0.0/24"},{"subnet":"10.1.0.0/16"}]]`, words: "ipam.ranges[0][1]: 10.1.0.1-10.1.255.254 overlaps"},
+		"overlap of sets":    {ipam: good + `,"ranges":[[{"subnet":"10.1.0.128/25"}]]`, words: "ipam.ranges[0]: 10.1.0.129-10.1.0.254 overlaps with 10.1.0.1-10.1.0.254 of ipam.subnet"},
+		"runtime's overlap":  {ipam: good, rest: `"runtimeConfig":{"ipRanges":[[{"subnet":"10.1.0.0/25"}]]}`, words: "of runtimeConfig.ipRanges[0]"},
+		"runtime's range":    {ipam: good, rest: `"runtimeConfig":{"ipRanges":[[{"subnet":"10.1.0.1/25"}]]}`, words: "runtimeConfig.ipRanges[0][0].subnet"},
+		"two of a family":    {ipam: good + `,"ranges":[[{"subnet":"10.2.0.0/24"}]]`, version: "0.2.0", words: "version 0.2.0 carries one"},
+		"route":              {ipam: good + `,"routes":[{"dst":"default"}]`, words: `ipam.routes[0].dst: "default"`},
+		"resolv.conf":        {ipam: good + `,"resolvConf":"/nowhere/resolv.conf"`, words: "ipam.resolvConf: open /nowhere/resolv.conf"},
+		"asked outside":      {ipam: good, rest: `"runtimeConfig":{"ips":["10.2.0.1","10.1.0.7"]}`, words: "runtimeConfig.ips[0]: 10.2.0.1 is in no range"},
+		"asked broadcast":    {ipam: good, rest: `"runtimeConfig":{"ips":["10.1.0.255"]}`, words: "runtimeConfig.ips[0]: 10.1.0.255 is in no range"},
+		"asked two":          {ipam: good, rest: `"args":{"cni":{"ips":["10.1.0.5","10.1.0.6"]}}`, words: "args.cni.ips[1]: 10.1.0.6 is a second address"},
+		"asked gateway":      {ipam: good, args: "IP=10.1.0.1", code: errcode.InvalidEnvironment, words: "CNI_ARGS IP: 10.1.0.1 is the gateway"},
+		"asked by args":      {ipam: good, rest: `"args":{"cni":{"ips":["10.1.0"]}}`, words: `args.cni.ips[0]: "10.1.0" is no IP address`},
+		"asked elsewhere":    {ipam: good, args: "IP=10.2.0.1", code: errcode.InvalidEnvironment, words: "CNI_ARGS IP: 10.2.0.1 is in no range"},
+		"runtime's set":      {ipam: good, rest: `"runtimeConfig":{"ipRanges":[[]]}`, words: "runtimeConfig.ipRanges[0]: a range set needs"},
+		"runtime's start":    {rest: `"runtimeConfig":{"ipRanges":[[{"subnet":"10.1.0.0/24","rangeStart":"10.2.0.1"}]]}`, words: "runtimeConfig.ipRanges[0][0].rangeStart: 10.2.0.1"},
+		"runtime's end":      {rest: `"runtimeConfig":{"ipRanges":[[{"subnet":"10.1.0.0/24","rangeEnd":"x"}]]}`, words: `runtimeConfig.ipRanges[0][0].rangeEnd: "x"`},
+		"runtime's gateway":  {rest: `"runtimeConfig":{"ipRanges":[[{"subnet":"10.1.0.0/24","gateway":"10.2.0.1"}]]}`, words: "runtimeConfig.ipRanges[0][0].gateway: 10.2.0.1"},
+		"start of a range":   {ipam: `"ranges":[[{"subnet":"10.1.0.0/24","rangeStart":"10.1"}]]`, words: `ipam.ranges[0][0].rangeStart: "10.1" is no IP address`},
+		"end of a range":     {ipam: `"ranges":[[{"subnet":"10.1.0.0/24","rangeEnd":"10.2.0.1"}]]`, words: "ipam.ranges[0][0].rangeEnd: 10.2.0.1 is outside"},
+		"gateway of a range": {ipam: `"ranges":[[{"subnet":"10.1.0.0/24","gateway":"10.1.0.1/24"}]]`, words: `ipam.ranges[0][0].gateway: "10.1.0.1/24"`},
+		"route's gateway":    {ipam: good + `,"routes":[{"dst":"::/0","gw":"x"}]`, words: `ipam.routes[0].gw: "x"`},
+		"route's table":      {ipam: good + `,"routes":[{"dst":"::/0","table":-1}]`, words: "ipam.routes[0].table: -1 is not within"},
+		"asked nonsense":     {ipam: good, args: "IP=10.1.0", code: errcode.InvalidEnvironment, words: `CNI_ARGS IP: "10.1.0" is no IP address`},
+		"asked empty":        {ipam: good, rest: `"runtimeConfig":{"ips":[""]}`, words: `runtimeConfig.ips[0]: "" is no IP address`},
+		"asked bad prefix":   {ipam: good, rest: `"runtimeConfig":{"ips":["10.1.0.5/99"]}`, words: `runtimeConfig.ips[0]: "10.1.0.5/99"`},
+		"bad CNI_ARGS":       {ipam: good, args: "IP", code: errcode.InvalidEnvironment, words: "CNI_ARGS"},
+		"broken JSON":        {ipam: `"subnet":`, code: errcode.DecodingFailure, words: "not JSON"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -208,6 +219,14 @@ func TestBadInput(t *testing.T) {
 				t.Errorf("GC: %v", err)
 			}
 		})
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, place := range []string{file, filepath.Join(file, "x")} {
+		_, err := New().Add(context.Background(), call(place, "pod", good))
+		errtest.WantKey(t, err, errcode.Storage, "ipam.dataDir: ")
 	}
 	r := call("", "pod", "")
 	r.Conf = []byte(`{"name":"net"}`)
