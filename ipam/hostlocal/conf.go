@@ -97,7 +97,7 @@ func (c *conf) sets() ([][]pool, error) {
 		}
 	}
 	if c.IPAM.Subnet != "" {
-		short, err := c.IPAM.rangeConf.parse("ipam")
+		short, err := c.IPAM.parse("ipam")
 		if err != nil {
 			return nil, err
 		}
