@@ -1,6 +1,7 @@
 package bridge_test
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"testing"
@@ -151,8 +152,8 @@ func TestForceAddress(t *testing.T) {
 	ping(t, n.Host, a, true)
 }
 
-// Layer 2 only: no ipam, or an interface that is left to whoever wants it.
-func TestWithoutAddresses(t *testing.T) {
+// Layer 2 only: no ipam, or an interface that is left to whoever wants it. The reference's CHECK calls an ipam plugin all the same, and fails.
+func TestCheckWithoutIPAMFails(t *testing.T) {
 	for _, keys := range []string{`"bridge": "br-l2"`, `"bridge": "br-l2", "disableContainerInterface": true`} {
 		n := newNode(t)
 		c := fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "flat", "type": "bridge", %s}`, keys)
@@ -263,16 +264,33 @@ func TestDuplicateAddressDetection(t *testing.T) {
 	}
 }
 
-// CHECK notices that the masquerade or the spoof check is gone, which the reference does not look at.
-func TestCheckOfThePacketFilter(t *testing.T) {
-	n := newNode(t)
-	c := conf(t.TempDir(), `"isGateway": true, "ipMasq": true, "macspoofchk": true`)
-	n.Add("bridge", "a", c)
-	for table, words := range map[string]string{"inet": "inet cnibox", "bridge": "bridge cnibox"} {
-		n.Host.Run("nft", "delete", "table", table, "cnibox")
-		errtest.Want(t, n.Check("bridge", "a", c), errcode.Differs, words)
-		n.Del("bridge", "a", c)
-		n.Add("bridge", "a", c)
+// What the reference's CHECK does not look at.
+func TestCheckOverlooksMTUHairpinVLANMasqueradeAndSpoofCheck(t *testing.T) {
+	link := owner.Owner{Network: "mynet", ContainerID: "a", IfName: "eth0"}.LinkName()
+	for name, c := range map[string]struct{ keys, host, pod, words string }{
+		"mtu":                {keys: `"mtu": 1400`, pod: "ip link set eth0 mtu 1300", words: "1300"},
+		"mtu on the host":    {keys: `"mtu": 1400`, host: "ip link set " + link + " mtu 1300", words: "1300"},
+		"hairpin":            {keys: `"hairpinMode": true`, host: "bridge link set dev " + link + " hairpin off", words: "hairpin"},
+		"vlan":               {keys: `"vlan": 7`, host: "bridge vlan del dev " + link + " vid 7", words: "VLAN 7"},
+		"masquerade":         {keys: `"ipMasq": true`, host: "nft delete element inet cnibox masquerade-10.244.0.0/16 { 10.244.0.2 }", words: "masquerade"},
+		"table of all pods":  {keys: `"ipMasq": true`, host: "nft delete table inet cnibox", words: "inet cnibox"},
+		"spoof check":        {keys: `"macspoofchk": true`, host: "nft delete element bridge cnibox checked { " + link + " }", words: "checked"},
+		"table of all ports": {keys: `"macspoofchk": true`, host: "nft delete table bridge cnibox", words: "bridge cnibox"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if name == "vlan" {
+				nstest.Need(t, "vlan_filtering")
+			}
+			n := newNode(t)
+			conf := conf(t.TempDir(), `"isGateway": true, `+c.keys)
+			a := n.Add("bridge", "a", conf)
+			if err := n.Check("bridge", "a", conf); err != nil {
+				t.Errorf("before: %v", err)
+			}
+			n.Host.Run("sh", "-c", cmp.Or(c.host, "true"))
+			a.Run("sh", "-c", cmp.Or(c.pod, "true"))
+			errtest.Want(t, n.Check("bridge", "a", conf), errcode.Differs, c.words)
+		})
 	}
 }
 
