@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -301,7 +302,35 @@ func TestLife(t *testing.T) {
 	errtest.Want(t, role.Check(ctx, b), errcode.Differs, "range set 0")
 }
 
-// STATUS of a place that cannot be written, or where a file is in the way, and without touching what is not there yet.
+// An ADD that finds the second range set exhausted has reserved nothing of the first, without any undo.
+func TestDualStackIsNotAtomic(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	const ipam = `"ranges":[[{"subnet":"10.1.0.0/24"}],[{"subnet":"fd00::/126"}]]` // 2 of IPv6
+	for _, pod := range []string{"a", "b"} {
+		add(t, call(dir, pod, ipam))
+	}
+	before := roletest.Reserved(t, dir)
+	_, err := New().Add(context.Background(), call(dir, "c", ipam))
+	errtest.Want(t, err, errcode.PoolExhausted, "range set 1")
+	if after := roletest.Reserved(t, dir); !slices.Equal(after, before) || len(before) != 4 {
+		t.Errorf("reserved are %v, before %v", after, before)
+	}
+	// So it is if an address that was asked for is taken.
+	_, err = New().Add(context.Background(), call(dir, "c", ipam, `"runtimeConfig":{"ips":["fd00::2"]}`))
+	errtest.Want(t, err, errcode.AddressTaken, "fd00::2")
+	if after := roletest.Reserved(t, dir); !slices.Equal(after, before) {
+		t.Errorf("reserved are %v, before %v", after, before)
+	}
+	// The round robin of the first set goes on where it was.
+	if err := New().Del(context.Background(), call(dir, "a", ipam)); err != nil {
+		t.Fatal(err)
+	}
+	if got := addrs(add(t, call(dir, "d", ipam))); got != "10.1.0.4/24 10.1.0.1, fd00::2/126 fd00::1" {
+		t.Errorf("the next pod has %s", got)
+	}
+}
+
 // The runner plays the undo list back where nobody takes the result. A refused second ADD has nothing to undo.
 func TestUndo(t *testing.T) {
 	t.Parallel()
@@ -326,6 +355,7 @@ func TestUndo(t *testing.T) {
 	}
 }
 
+// STATUS of a place that cannot be written, or where a file is in the way, and without touching what is not there yet.
 func TestStatusOfPlace(t *testing.T) {
 	t.Parallel()
 	ctx, dir := context.Background(), t.TempDir()
@@ -351,8 +381,8 @@ func TestStatusOfPlace(t *testing.T) {
 	errtest.Want(t, New().Status(ctx, call(dir, "", `"subnet":"10.1.0.1/24"`)), errcode.InvalidConfig, "ipam.subnet")
 }
 
-// DEL finds what is to be given back when all else of the configuration is nonsense.
-func TestDelWithNonsense(t *testing.T) {
+// DEL finds what is to be given back when all else of the configuration is nonsense. The reference refuses a range that makes no sense.
+func TestDelOfAnInvalidRangeFails(t *testing.T) {
 	t.Parallel()
 	for _, nonsense := range []string{`"subnet":"10.1.0.0/99"`, `"ranges":5`, `"ranges":[[{"subnet":7}]]`, `"routes":"x","subnet":[]`, ""} {
 		dir := t.TempDir()

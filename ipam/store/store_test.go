@@ -329,6 +329,42 @@ func TestTemporaryFilesGo(t *testing.T) {
 	}
 }
 
+// A reservation that has its name has its text, and that is on the disk: whenever the process ends, no file is one that no DEL would match.
+func TestCrashLeavesAnEmptyFile(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	var steps []string
+	s.step = func(step string) error {
+		steps = append(steps, step)
+		for name, text := range reservations(t, s) {
+			if text != "a\r\neth0" {
+				t.Errorf("before step %q, %s holds %q", step, name, text)
+			}
+		}
+		return nil
+	}
+	mustAcquire(t, s, podA, pool("10.0.0.1", "10.0.0.9"), pool("fd00::1", "fd00::9"))
+	if got := strings.Join(steps, " "); !strings.HasPrefix(got, "temp fsync place temp fsync place ") {
+		t.Errorf("steps: %s", got)
+	}
+	s.step = nil
+	// What a crash of the reference has left is given out again, and goes with its new holder.
+	foreign(t, s, "10.0.0.2", "")
+	if got := mustAcquire(t, s, podB, wants(pool("10.0.0.1", "10.0.0.9"), "10.0.0.2")); got != "10.0.0.2" {
+		t.Errorf("got %s", got)
+	}
+	if got := mustRelease(t, s, podB); got != "10.0.0.2" {
+		t.Errorf("gave back %q", got)
+	}
+	foreign(t, s, "10.0.0.3", "")
+	if _, err := s.Retain([]Holder{podA}); err != nil {
+		t.Error(err)
+	}
+	if left := reservations(t, s); !reflect.DeepEqual(left, map[string]string{"10.0.0.1": "a\r\neth0", "fd00::1": "a\r\neth0"}) {
+		t.Errorf("left %q", left)
+	}
+}
+
 // Each step that changes the disk fails once: ADD leaves nothing behind or succeeds, and the next calls are right.
 func TestFailureAtEachStep(t *testing.T) {
 	t.Parallel()
