@@ -14,6 +14,7 @@ import (
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 	"github.com/cnibox/cnibox/netutil/nstest"
+	"github.com/cnibox/cnibox/netutil/nstest/faults"
 	"github.com/cnibox/cnibox/roles"
 	"github.com/cnibox/cnibox/roles/roletest"
 )
@@ -239,5 +240,22 @@ func TestGCFreesNothing(t *testing.T) {
 				t.Errorf("left: %s", diff)
 			}
 		})
+	}
+}
+
+// A power failure leaves no reservation without its text: that is on the disk before the file gets its name.
+func TestReservationsAreNeitherSyncedNorRenamed(t *testing.T) {
+	t.Parallel()
+	n := newPluginNode(t)
+	c := n.attachment(scene{role: "host-local", conf: map[string]any{"ipam": hostLocal()}}, "pod1", nstest.New(t, "pod").Path)
+	a, calls := n.callWith(faults.Fault{}, "ADD", c)
+	var steps []string
+	for _, call := range calls {
+		if name, _, _ := strings.Cut(call, "("); name == "fsync" || name == "renameat2" {
+			steps = append(steps, name)
+		}
+	}
+	if a.err != nil || !slices.Equal(steps, []string{"fsync", "renameat2", "fsync", "renameat2"}) {
+		t.Errorf("%v, steps %q", a.err, steps)
 	}
 }
