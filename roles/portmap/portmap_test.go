@@ -140,23 +140,6 @@ func TestBusyPortNamesItsHolder(t *testing.T) {
 	two.expose(mapping(`{"hostPort": 8080, "containerPort": 80, "protocol": "udp"}`))
 }
 
-func TestInterfacesOfOneContainerHaveTheirOwnMappings(t *testing.T) {
-	n := newNode(t, "bridge")
-	one := n.pod("one")
-	one.join("eth1")
-	for ifName, port := range map[string]string{"eth0": "8080", "eth1": "8081"} {
-		if err := one.portmap("ADD", ifName, mapping(`{"hostPort": `+port+`, "containerPort": 80}`)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	n.WantSeen(n.outside, "tcp", "192.0.2.1:8080", "one saw 192.0.2.100")
-	if err := one.portmap("DEL", "eth1", `{}`); err != nil {
-		t.Fatal(err)
-	}
-	n.WantSeen(n.outside, "tcp", "192.0.2.1:8081", "")
-	n.WantSeen(n.outside, "tcp", "192.0.2.1:8080", "one saw 192.0.2.100")
-}
-
 func TestTrafficForOthersIsNotTouched(t *testing.T) {
 	n := newNode(t, "bridge")
 	one, two := n.pod("one"), n.pod("two")
