@@ -126,10 +126,10 @@ func (n *pluginNode) wantEmpty(clean string, pods ...*nstest.NS) {
 }
 
 // One attachment is deleted several times at once. A runtime that lost patience does so.
-func TestSameDELAtOnce(t *testing.T) {
+func TestConcurrentDELsFail(t *testing.T) {
 	t.Parallel()
 	const times = 4
-	for _, s := range []scene{bridgeScene(), ptpScene()} {
+	for _, s := range []scene{bridgeScene(), ptpScene(), portmapScene(), firewallScene()} {
 		t.Run(s.String(), func(t *testing.T) {
 			t.Parallel()
 			st := newStage(t, s)

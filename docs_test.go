@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -72,4 +75,58 @@ func TestReadmeListsRoles(t *testing.T) {
 			t.Errorf("%s is not in the table", role.Name)
 		}
 	}
+}
+
+// Each fault on the page has its tests, and these exist: functions in the folder, or scripts at the path, that their link leads to.
+func TestReferenceFaultsHaveTests(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("docs/reference-faults.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(line, " | ")
+		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| fault") || strings.HasPrefix(line, "| wish") {
+			continue
+		}
+		rows++
+		links := regexp.MustCompile(`\[([^\]]+)\]\(([^)]+)\)`).FindAllStringSubmatch(cells[len(cells)-1], -1)
+		if len(links) == 0 {
+			t.Errorf("no test in the row %s", line)
+		}
+		for _, link := range links {
+			if err := findTest(link[1], filepath.Join("docs", link[2])); err != nil {
+				t.Errorf("%s: %v", link[0], err)
+			}
+		}
+	}
+	if rows < 40 {
+		t.Errorf("found only %d rows", rows)
+	}
+}
+
+// findTest is an error unless the folder has the test function, or the path is the script of that name.
+func findTest(name, path string) error {
+	if strings.HasSuffix(name, ".txtar") {
+		if filepath.Base(path) != name {
+			return fmt.Errorf("the link leads to %s", path)
+		}
+		_, err := os.Stat(path)
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(path, "*_test.go"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		code, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if bytes.Contains(code, []byte("\nfunc "+name+"(t *testing.T) {")) {
+			return nil
+		}
+	}
+	return fmt.Errorf("no such function in %s", path)
 }

@@ -92,7 +92,7 @@ func TestAdminChain(t *testing.T) {
 }
 
 // The reference deletes nothing without prevResult, and has no GC.
-func TestReferenceFaultRulesLeftWithoutPrevResult(t *testing.T) {
+func TestRulesLeftWithoutPrevResult(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, "bridge")
 	n.iptables(iptablesDrop)
