@@ -237,7 +237,8 @@ func (s *realServer) wantReleased(address string) {
 func (s *realServer) watch(p *roletest.Pod) (whole func()) {
 	l := s.l
 	l.t.Helper()
-	asked := s.said("DHCPDISCOVER", "")
+	eventually(l.t, 20*time.Second, "the server tells of the lease", func() bool { return s.said("DHCPACK", address(p)) > 0 })
+	asked := s.said("DHCPDISCOVER", "") // which it told of before
 	changes, done := make(chan netlink.AddrUpdate, 100), make(chan struct{})
 	l.t.Cleanup(func() { close(done) })
 	if err := p.Do(func() error { return netlink.AddrSubscribe(changes, done) }); err != nil {
