@@ -219,7 +219,7 @@ func release(n *Namespace, link string, v vrf) error {
 }
 
 // LeaveVRF releases the link, whose routes go back into the main table, and removes the VRF if no other link follows it. It succeeds if either
-// is gone.
+// is gone. Without a name it is the VRF that the link follows, whatever it is called.
 func LeaveVRF(n *Namespace, name, link string) error {
 	unlock, err := n.Lock()
 	if err != nil {
@@ -230,7 +230,15 @@ func LeaveVRF(n *Namespace, name, link string) error {
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(all, func(v vrf) bool { return v.name == name })
+	follows := 0
+	if name == "" {
+		l, err := FindLink(n, link)
+		if err != nil || l == nil {
+			return err
+		}
+		follows = l.Master
+	}
+	i := slices.IndexFunc(all, func(v vrf) bool { return v.name == name || v.index == follows })
 	if i < 0 {
 		return nil
 	}

@@ -49,7 +49,7 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	return roles.Verify(ctx, r, p)
 }
 
-// Del needs only the VRF's name.
+// Del does without the VRF's name too, if it cannot be read.
 func (role) Del(_ context.Context, r *roles.Request) error {
 	c := &conf{}
 	if err := roles.Decode(r.Conf, c, true); err != nil || r.Sandbox == nil {
