@@ -48,6 +48,12 @@ func (n *Namespace) ask(messages ...rawnl.Message) ([]rawnl.Answer, error) {
 	return answers, nil
 }
 
+// Ask sends messages of NETLINK_ROUTE to the kernel together and returns the answers, for packages that have requests of their own.
+func Ask(n *Namespace, messages ...rawnl.Message) ([]rawnl.Answer, error) { return n.ask(messages...) }
+
+// List makes a dump. what names it in errors.
+func List(n *Namespace, what string, m rawnl.Message) ([][]byte, error) { return n.list(what, m) }
+
 // do sends the requests together. The kernel carries out all of them, whichever fail; the first failure is returned.
 func (n *Namespace) do(requests ...request) ([]rawnl.Answer, error) {
 	if len(requests) == 0 {

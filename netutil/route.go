@@ -79,6 +79,37 @@ func LinkTowards(n *Namespace, dst netip.Addr) (string, error) {
 	return l.Name, nil
 }
 
+// SourceTowards is the address that the namespace would send from to another; local tells that this is one of its own. It is the zero Addr if there
+// is no route.
+func SourceTowards(n *Namespace, dst netip.Addr) (source netip.Addr, local bool, err error) {
+	r, err := routeTo(n, dst)
+	if r == nil || err != nil {
+		return source, false, err
+	}
+	return r.Source, r.Type == unix.RTN_LOCAL, nil
+}
+
+// LinkOf is the link that has an address of the namespace; nil if none has.
+func LinkOf(n *Namespace, address netip.Addr) (*rtnl.Link, error) {
+	answers, err := n.ask(rtnl.GetEntry(address))
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range answers[0].Bodies {
+		for _, r := range rtnl.ParseRoute(b) {
+			if r.Type == unix.RTN_LOCAL && r.Dst.Addr() == address && r.Dst.IsSingleIP() {
+				return n.byIndex(r.Link)
+			}
+		}
+	}
+	return nil, nil
+}
+
+// AddrsOf lists a link's addresses of the family of like.
+func AddrsOf(n *Namespace, l *rtnl.Link, like netip.Addr) ([]rtnl.Addr, error) {
+	return listAddrs(n, l, like)
+}
+
 // DefaultLink is the name of the link of the default route with the lowest metric, of IPv4 or else of IPv6; empty if there is none.
 func DefaultLink(n *Namespace) (string, error) {
 	for _, like := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {

@@ -48,6 +48,9 @@ func (o Owner) PodMAC(first netip.Addr) net.HardwareAddr {
 	return macOf(0x06, []byte("pod/"+o.String()))
 }
 
+// NodeMAC is the address of a node's device in a network of many, by what the node is known by there.
+func NodeMAC(identity string) net.HardwareAddr { return macOf(0x0e, []byte(identity)) }
+
 // macOf makes an address from 40 bits of a hash below a first byte, which says that it is unicast and locally administered.
 func macOf(first byte, seed []byte) net.HardwareAddr {
 	h := fnv.New64a()

@@ -109,6 +109,8 @@ type Route struct {
 	MTU      int        // bytes; 0: the link's
 	AdvMSS   int        // bytes; 0: derived from the MTU
 	Type     uint8      // RTN_, of what the kernel tells
+	Protocol uint8      // RTPROT_, who made it; 0: RTPROT_BOOT, as of a program that runs once
+	OnLink   bool       // the gateway is reached over the link, whatever other routes say
 }
 
 // What linux/rtnetlink.h has beyond package unix.
@@ -149,7 +151,27 @@ func NewRoute(r Route, exclusive bool) rawnl.Message {
 	b := make([]byte, headerOfRoute, headerOfRoute+len(a))
 	b[0], b[1] = family(r.Dst.Addr()), byte(r.Dst.Bits())
 	b[4], b[5], b[6], b[7] = unix.RT_TABLE_UNSPEC, unix.RTPROT_BOOT, byte(r.Scope), unix.RTN_UNICAST
+	if r.Protocol != 0 {
+		b[5] = r.Protocol
+	}
+	if r.OnLink {
+		binary.NativeEndian.PutUint32(b[8:], unix.RTNH_F_ONLINK)
+	}
 	return rawnl.Message{Type: unix.RTM_NEWROUTE, Flags: flags, Body: append(b, a...)}
+}
+
+// SetRoute adds a route, or puts it in the place of the one to the same destination with the same priority.
+func SetRoute(r Route) rawnl.Message {
+	m := NewRoute(r, false)
+	m.Flags |= unix.NLM_F_REPLACE
+	return m
+}
+
+// DelRoute removes a route of the link and protocol. The kernel answers unix.ESRCH if there is none.
+func DelRoute(r Route) rawnl.Message {
+	m := NewRoute(r, false)
+	m.Type, m.Flags = unix.RTM_DELROUTE, 0
+	return m
 }
 
 func (r Route) metrics(a *rawnl.Attrs) {
@@ -184,12 +206,15 @@ func GetEntry(to netip.Addr) rawnl.Message {
 	return m
 }
 
+// MadeBy tells of an answer to GetRoutes whether the route has the protocol (RTPROT_), at less cost than ParseRoute.
+func MadeBy(b []byte, protocol uint8) bool { return len(b) >= headerOfRoute && b[5] == protocol }
+
 // ParseRoute reads an answer to GetEntry, GetRoute or GetRoutes: one route for each of its ways.
 func ParseRoute(b []byte) (out []Route) {
 	if len(b) < headerOfRoute {
 		return nil
 	}
-	r := Route{Table: int(b[4]), Scope: int(b[6]), Type: b[7]}
+	r := Route{Table: int(b[4]), Protocol: b[5], Scope: int(b[6]), Type: b[7], OnLink: binary.NativeEndian.Uint32(b[8:])&unix.RTNH_F_ONLINK != 0}
 	dst := netip.IPv6Unspecified()
 	if b[0] == unix.AF_INET {
 		dst = netip.IPv4Unspecified()
