@@ -2,6 +2,7 @@ package nft
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,7 @@ type element struct {
 	key     []byte
 	value   []byte // of a map
 	chain   string // of a verdict map: jump there
+	end     bool   // of a set of intervals: the first key behind one
 	comment string
 }
 
@@ -43,6 +45,9 @@ func ownerOf(comment string) string { text, _, _ := strings.Cut(comment, " "); r
 
 // encode writes the element as the kernel takes it, and as nft(8) reads it.
 func (e *element) encode(a *rawnl.Attrs) {
+	if e.end {
+		a.Uint32BE(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
+	}
 	a.Nested(unix.NFTA_SET_ELEM_KEY, func(a *rawnl.Attrs) { a.Bytes(unix.NFTA_DATA_VALUE, e.key) })
 	switch {
 	case e.chain != "":
@@ -93,6 +98,8 @@ func (s *set) decode(attrs []byte) *element {
 		switch kind {
 		case unix.NFTA_SET_ELEM_KEY:
 			e.key = rawnl.Find(value, unix.NFTA_DATA_VALUE)
+		case unix.NFTA_SET_ELEM_FLAGS:
+			e.end = len(value) == 4 && binary.BigEndian.Uint32(value)&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		case unix.NFTA_SET_ELEM_DATA:
 			e.value = rawnl.Find(value, unix.NFTA_DATA_VALUE)
 			verdict := rawnl.Find(value, unix.NFTA_DATA_VERDICT)

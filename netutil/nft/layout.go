@@ -15,7 +15,7 @@ import (
 const tableName = "cnibox"
 
 // layoutVersion goes up with each change of the static chains, so that a newer executable replaces those of an older one.
-const layoutVersion = 2
+const layoutVersion = 3
 
 // marker is an empty chain that says by its name whose rules those of the table are.
 func marker() string { return "layout-" + strconv.Itoa(layoutVersion) }
@@ -69,8 +69,13 @@ const (
 	setGuarded   = "guarded"  // pods that not every other pod may connect to
 	setNear      = "near"     // the same with the link from behind which they may be connected to
 	setIsolated  = "isolated" // bridge ports that no other may begin a connection to
+	setTunnels   = "tunnels"  // ports of overlays' tunnels
+	setInside    = "inside"   // subnets of overlays' pods, on all nodes
 	setJournal   = "journal"  // link and feature -> what the attachment holds, see journal.go
 )
+
+// setTunnelPeers is who may send to a tunnel's port.
+const setTunnelPeers = "tunnel_peers"
 
 func of(name string, f family) string { return name + "_" + f.name }
 
@@ -101,15 +106,21 @@ func inetTable() *table {
 		add(&set{name: of(setMappedAll, f), key: []field{port, port, f.addr, protocol}})
 		add(&set{name: of(setGuarded, f), key: []field{f.addr}})
 		add(&set{name: of(setNear, f), key: []field{f.addr, ifname}})
+		add(&set{name: of(setTunnelPeers, f), key: []field{f.addr, port}})
+		add(&set{name: of(setInside, f), key: []field{f.addr}, intervals: true})
 	}
+	add(&set{name: setTunnels, key: []field{port}})
 	add(&set{name: setJournal, key: []field{ifname, mark}})
 	t.chains = inetChains()
 	return t
 }
 
 func inetChains() []chain {
-	var ports, mapped, outsiders []commented
+	var ports, mapped, outsiders, strangers, inside []commented
 	for _, f := range families() {
+		strange := join(f.is(), l4protoIs(unix.IPPROTO_UDP), in(setTunnels, destPort()), notIn(of(setTunnelPeers, f), f.address(f.source), destPort()))
+		strangers = append(strangers, commented{"only its nodes send to a tunnel", join(strange, counter(), drop())})
+		inside = append(inside, commented{"", join(f.is(), in(of(setInside, f), f.address(f.source)), in(of(setInside, f), f.address(f.dest)), leave())})
 		ports = append(ports, portRules(f)...)
 		mapped = append(mapped, mappedRules(f)...)
 	}
@@ -139,7 +150,8 @@ func inetChains() []chain {
 			name: chainNeighbours, jumps: len(mapped) / 2, grows: true,
 			rules: []commented{{"", join(v4.is(), v4.within(expr.CmpOpEq, v4.source, v4.loopback), masquerade())}},
 		},
-		{name: chainLeaving, jumps: 1, grows: true},
+		{name: chainLeaving, jumps: 1, grows: true, rules: inside},
+		{name: "input", hook: &hook{"filter", unix.NF_INET_LOCAL_IN, priorityFilter}, rules: strangers},
 	}...)
 }
 

@@ -169,7 +169,11 @@ func TestVerifyFindsWhatDiffers(t *testing.T) {
 			"delete element inet cnibox ports_ipv4 { tcp . 8080 }; " +
 				`add element inet cnibox ports_ipv4 { tcp . 8080 comment "mynet/x/eth0 vethx" : 10.244.0.5 . 80 }`, "belongs to mynet/x/eth0",
 		},
-		"subnet's rules":  {"flush chain inet cnibox leaving", "chain leaving in inet cnibox has no rule for 10.244.0.0/16"},
+		"subnet's rules": {
+			"flush chain inet cnibox leaving; add rule inet cnibox leaving return; add rule inet cnibox leaving return",
+			"chain leaving in inet cnibox has no rule for 10.244.0.0/16",
+		},
+		"overlays' rules": {"flush chain inet cnibox leaving", "chains of table inet cnibox"},
 		"static rules":    {"flush chain inet cnibox postrouting", "chains of table inet cnibox"},
 		"table":           {"delete table inet cnibox", "chains of table inet cnibox"},
 		"spoof check":     {"delete element bridge cnibox checked { \"" + o.LinkName() + "\" }", "bridge cnibox checked"},

@@ -48,7 +48,7 @@ func (t *Tables) heal(c *conn, tables ...*table) error {
 		}
 		if recs, err := t.records.of(table); err != nil {
 			return err
-		} else if len(recs) > 0 {
+		} else if len(recs) > 0 || table == t.inet && len(t.records.allOverlays()) > 0 {
 			_, err := t.restore(c)
 			return err
 		}
@@ -79,7 +79,7 @@ func (t *Tables) restore(c *conn) (done []Restored, err error) {
 			}
 		}
 	}
-	return done, nil
+	return done, t.restoreOverlays(c)
 }
 
 // restoreSome restores records of one table.

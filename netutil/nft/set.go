@@ -2,6 +2,7 @@ package nft
 
 import (
 	"encoding/binary"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -16,6 +17,13 @@ type set struct {
 	value []field // of a map; nil: a set, or a verdict map
 	// verdicts makes it a map whose values are chains to go on in.
 	verdicts bool
+	// intervals makes it a set of intervals: an element is where one begins, or ends.
+	intervals bool
+}
+
+// ofOverlays tells whether the set's elements are overlays'.
+func (s *set) ofOverlays() bool {
+	return s.name == setTunnels || s.intervals || strings.HasPrefix(s.name, setTunnelPeers)
 }
 
 // size is that of a key or a value of those fields in bytes. One field alone is not padded.
@@ -54,6 +62,8 @@ func (s *set) add(b *batch, number uint32) {
 		a.Uint32BE(unix.NFTA_SET_FLAGS, unix.NFT_SET_MAP)
 		a.Uint32BE(unix.NFTA_SET_DATA_TYPE, datatype(s.value))
 		a.Uint32BE(unix.NFTA_SET_DATA_LEN, uint32(size(s.value)))
+	case s.intervals:
+		a.Uint32BE(unix.NFTA_SET_FLAGS, unix.NFT_SET_INTERVAL)
 	default:
 		a.Uint32BE(unix.NFTA_SET_FLAGS, 0)
 	}
