@@ -264,3 +264,32 @@ func (t *Tables) restoreOverlays(c *conn) error {
 	}
 	return nil
 }
+
+// SpotOverlay tells whether all that the network is to have is there, each element looked up by its key. What is too much it does not see.
+func (t *Tables) SpotOverlay(o *Overlay) (right bool, err error) {
+	err = t.locked(func(c *conn) error {
+		right = false
+		whole, err := c.whole(t.inet)
+		if err != nil || !whole {
+			return err
+		}
+		var want []*element
+		for _, e := range o.elements(t.inet) {
+			if !e.end {
+				want = append(want, e)
+			}
+		}
+		found, err := c.find(want...)
+		if err != nil {
+			return err
+		}
+		for i, e := range found {
+			if e == nil || e.comment != want[i].comment {
+				return nil
+			}
+		}
+		right = true
+		return nil
+	})
+	return right, err
+}

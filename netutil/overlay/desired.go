@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/nft"
 	"github.com/cnibox/cnibox/netutil/rtnl"
 )
 
@@ -63,6 +64,23 @@ func (c *Config) desire(u *underlay) (*desired, error) {
 		}
 	}
 	return d, nil
+}
+
+// filter is what the packet filter is to know.
+func (c *Config) filter(underlay netip.Addr) *nft.Overlay {
+	o := &nft.Overlay{Network: c.Network, Port: c.Port}
+	self := c.self(underlay)
+	if self == nil {
+		o.Subnets = append(o.Subnets, c.Subnets...)
+	}
+	for i := range c.Peers {
+		p := &c.Peers[i]
+		o.Subnets = append(o.Subnets, p.Subnets...)
+		if a := p.reachedBy(underlay); p != self && a.IsValid() {
+			o.Peers = append(o.Peers, a)
+		}
+	}
+	return o
 }
 
 // reach adds what leads to a peer.

@@ -76,7 +76,7 @@ func (c *cluster) config(h *host) *overlay.Config {
 }
 
 // sync has a host's part of the overlay made so, and returns what was wrong.
-func (h *host) sync(t *testing.T, c *overlay.Config) ([]overlay.Difference, error) {
+func (h *host) sync(t *testing.T, c *overlay.Config) (*overlay.Status, error) {
 	t.Helper()
 	n, err := netutil.Open(h.Path)
 	if err != nil {
@@ -86,13 +86,28 @@ func (h *host) sync(t *testing.T, c *overlay.Config) ([]overlay.Difference, erro
 	return overlay.Sync(n, c)
 }
 
+// spot tells whether all that can be looked up is right.
+func (h *host) spot(t *testing.T, c *overlay.Config) bool {
+	t.Helper()
+	n, err := netutil.Open(h.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	right, _, err := overlay.Spot(n, c)
+	if err != nil {
+		t.Error(err)
+	}
+	return right
+}
+
 func (h *host) must(t *testing.T, c *overlay.Config) []overlay.Difference {
 	t.Helper()
-	found, err := h.sync(t, c)
+	status, err := h.sync(t, c)
 	if err != nil {
 		t.Fatalf("host%d: %v", h.number, err)
 	}
-	return found
+	return status.Found
 }
 
 // ping tells whether a host reaches another's pod from its own, with packets of a size.
@@ -168,10 +183,12 @@ func (h *host) state() string {
 		{"ip", "addr", "show", "dev", "vxlan42", "scope", "global"},
 		{"ip", "-4", "route"},
 		{"ip", "-6", "route"},
+		{"nft", "list", "table", "inet", "cnibox"},
 		{"ip", "neigh", "show", "dev", "vxlan42", "nud", "permanent"},
 		{"bridge", "fdb", "show", "dev", "vxlan42"},
 	} {
-		lines := slices.DeleteFunc(strings.Split(h.Run(list[0], list[1:]...), "\n"), func(line string) bool {
+		out, _ := h.Try(list[0], list[1:]...) // there may be no table
+		lines := slices.DeleteFunc(strings.Split(out, "\n"), func(line string) bool {
 			return line == "" || strings.Contains(line, ": vxlan42: <") // which has the interface's number
 		})
 		slices.Sort(lines)
@@ -195,26 +212,35 @@ func TestEachThingThatIsDeletedComesBack(t *testing.T) {
 	}
 	whole := h.state()
 	for name, spoil := range map[string]string{
-		"route":               "ip route del 10.244.2.0/24",
-		"route of IPv6":       "ip -6 route del fd00:2::/64",
-		"neighbour":           "ip neigh del 10.244.2.0 dev vxlan42",
-		"neighbour of IPv6":   "ip neigh del fd00:2:: dev vxlan42",
-		"neighbour's address": "ip neigh replace 10.244.2.0 lladdr 02:00:00:00:00:01 dev vxlan42 nud permanent",
-		"forwarding entry":    "bridge fdb del " + mac + " dev vxlan42",
-		"forwarding address":  "bridge fdb replace " + mac + " dev vxlan42 dst 192.0.2.77",
-		"address":             "ip addr del 10.244.1.0/32 dev vxlan42",
-		"address of IPv6":     "ip addr del fd00:1::/128 dev vxlan42",
-		"another address":     "ip addr add 10.1.1.1/32 dev vxlan42",
-		"MTU":                 "ip link set vxlan42 mtu 1300",
-		"MAC address":         "ip link set vxlan42 address 02:00:00:00:00:02",
-		"taken down":          "ip link set vxlan42 down",
+		"route":                "ip route del 10.244.2.0/24",
+		"route of IPv6":        "ip -6 route del fd00:2::/64",
+		"neighbour":            "ip neigh del 10.244.2.0 dev vxlan42",
+		"neighbour of IPv6":    "ip neigh del fd00:2:: dev vxlan42",
+		"neighbour's address":  "ip neigh replace 10.244.2.0 lladdr 02:00:00:00:00:01 dev vxlan42 nud permanent",
+		"forwarding entry":     "bridge fdb del " + mac + " dev vxlan42",
+		"forwarding address":   "bridge fdb replace " + mac + " dev vxlan42 dst 192.0.2.77",
+		"address":              "ip addr del 10.244.1.0/32 dev vxlan42",
+		"address of IPv6":      "ip addr del fd00:1::/128 dev vxlan42",
+		"another address":      "ip addr add 10.1.1.1/32 dev vxlan42",
+		"MTU":                  "ip link set vxlan42 mtu 1300",
+		"MAC address":          "ip link set vxlan42 address 02:00:00:00:00:02",
+		"taken down":           "ip link set vxlan42 down",
+		"packet filter":        "nft flush ruleset",
+		"subnet in the filter": "nft delete element inet cnibox inside_ipv4 { 10.244.2.0/24 }",
+		"peer in the filter":   "nft delete element inet cnibox tunnel_peers_ipv4 { 192.0.2.2 . 4789 }",
 	} {
 		h.Run("sh", "-c", spoil)
 		if h.state() == whole && name != "taken down" {
 			t.Fatalf("%s: nothing has changed", name)
 		}
+		if h.spot(t, c.config(h)) != (name == "another address") { // which is too much, and nothing that is missing
+			t.Errorf("%s: a look at it tells otherwise", name)
+		}
 		if found := h.must(t, c.config(h)); len(found) == 0 {
 			t.Errorf("%s: nothing was found wrong", name)
+		}
+		if !h.spot(t, c.config(h)) {
+			t.Errorf("%s: a look at it finds something wrong yet", name)
 		}
 		// What the kernel drops of the foreign entries when the device is taken down nobody could bring back.
 		for _, f := range foreign {
@@ -245,7 +271,7 @@ func TestWhatChangesIsTakenUp(t *testing.T) {
 	h := c.hosts[0]
 	without := c.config(h)
 	without.Peers = without.Peers[:2]
-	if found := h.must(t, without); len(found) != 5 { // two routes, two neighbours, a forwarding entry
+	if found := h.must(t, without); len(found) != 6 { // two routes, two neighbours, a forwarding entry, the packet filter
 		t.Errorf("found wrong: %v", found)
 	}
 	if state := h.state(); strings.Contains(state, "10.244.3.0") || strings.Contains(state, "fd00:3::") || strings.Contains(state, "192.0.2.3") {

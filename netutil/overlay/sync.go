@@ -19,25 +19,21 @@ import (
 // Difference is something that the kernel does not hold as it should, as a person is told.
 type Difference string
 
-// Sync makes the node's part of the overlay so, and tells what was wrong. What is right is not touched.
-func Sync(n *netutil.Namespace, c *Config) (found []Difference, err error) {
-	return reconcile(n, c, true)
+// Status is what has become of the node's part of the overlay.
+type Status struct {
+	Found    []Difference // what was wrong
+	Underlay netip.Addr   // of this node
+	MTU      int          // bytes, of packets in the tunnel
 }
+
+// Sync makes the node's part of the overlay so. What is right is not touched.
+func Sync(n *netutil.Namespace, c *Config) (*Status, error) { return reconcile(n, c, true) }
 
 // Verify tells what is wrong and changes nothing.
-func Verify(n *netutil.Namespace, c *Config) (found []Difference, err error) {
-	return reconcile(n, c, false)
-}
+func Verify(n *netutil.Namespace, c *Config) (*Status, error) { return reconcile(n, c, false) }
 
-func reconcile(n *netutil.Namespace, c *Config, repair bool) ([]Difference, error) {
-	if err := c.Check(); err != nil {
-		return nil, err
-	}
-	u, err := findUnderlay(n, c)
-	if err != nil {
-		return nil, err
-	}
-	d, err := c.desire(u)
+func reconcile(n *netutil.Namespace, c *Config, repair bool) (*Status, error) {
+	d, err := prepare(n, c)
 	if err != nil {
 		return nil, err
 	}
@@ -45,14 +41,29 @@ func reconcile(n *netutil.Namespace, c *Config, repair bool) ([]Difference, erro
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
 	r := &reconciler{n: n, desired: d, repair: repair}
 	for _, step := range []func() error{r.device, r.addresses, r.neighborEntries, r.forwardingEntries, r.routeEntries} {
-		if err := step(); err != nil {
-			return r.found, err
+		if err = step(); err != nil {
+			break
 		}
 	}
-	return r.found, nil
+	unlock() // the packet filter takes it itself
+	if err == nil {
+		err = r.filter(c)
+	}
+	return &Status{r.found, d.addr, d.mtu}, err
+}
+
+// prepare works out what the kernel is to hold.
+func prepare(n *netutil.Namespace, c *Config) (*desired, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	u, err := findUnderlay(n, c)
+	if err != nil {
+		return nil, err
+	}
+	return c.desire(u)
 }
 
 // reconciler compares what is wanted with the kernel, and repairs the differences.
@@ -393,8 +404,26 @@ func (r *reconciler) route(dst netip.Prefix, w way) rtnl.Route {
 	return out
 }
 
+// filter has the packet filter know the nodes, and that nothing between their pods is masqueraded.
+func (r *reconciler) filter(c *Config) (err error) {
+	o, n := c.filter(r.addr), 0
+	if r.repair {
+		n, err = netutil.NFT(r.n).SetOverlay(o)
+	} else {
+		n, err = netutil.NFT(r.n).VerifyOverlay(o)
+	}
+	if n > 0 {
+		r.differs("%d elements in the packet filter", n)
+	}
+	return err
+}
+
 // Remove takes a network's overlay away: its device, all that leads through it, and the routes beside it. It succeeds if there is nothing.
 func Remove(n *netutil.Namespace, network string, vni uint32) error {
+	return errors.Join(netutil.NFT(n).RemoveOverlay(network), remove(n, network, vni))
+}
+
+func remove(n *netutil.Namespace, network string, vni uint32) error {
 	c := &Config{Network: network, VNI: vni}
 	unlock, err := n.Lock()
 	if err != nil {

@@ -1,0 +1,93 @@
+package overlay
+
+import (
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cnibox/cnibox/netutil"
+	"github.com/cnibox/cnibox/netutil/rawnl"
+	"github.com/cnibox/cnibox/netutil/rtnl"
+)
+
+// Spot looks at the device and at some of the peers, each thing by its key, so that it costs the same however many there are. It tells whether all
+// that it has seen is right. c has only those peers.
+func Spot(n *netutil.Namespace, c *Config) (right bool, s *Status, err error) {
+	d, err := prepare(n, c)
+	if err != nil {
+		return false, nil, err
+	}
+	r := &reconciler{n: n, desired: d}
+	s = &Status{Underlay: d.addr, MTU: d.mtu}
+	if err := r.device(); err != nil || r.link == nil || len(r.found) > 0 {
+		return false, s, err
+	}
+	var asks []rawnl.Message
+	var checks []func(a *rawnl.Answer) bool
+	ask := func(m rawnl.Message, check func(a *rawnl.Answer) bool) {
+		asks, checks = append(asks, m), append(checks, check)
+	}
+	for p := range d.addrs {
+		ask(rtnl.GetEntry(p.Addr()), func(a *rawnl.Answer) bool {
+			return anyRoute(a, func(have *rtnl.Route) bool {
+				return have.Type == unix.RTN_LOCAL && have.Dst == p && have.Link == r.link.Index
+			})
+		})
+	}
+	for dst, w := range d.routes {
+		want := r.route(dst, w)
+		ask(rtnl.GetEntry(dst.Addr().Next()), func(a *rawnl.Answer) bool {
+			return anyRoute(a, func(have *rtnl.Route) bool { return *have == want })
+		})
+	}
+	for addr, mac := range d.neighbors {
+		ask(rtnl.GetNeighbor(r.link.Index, addr), func(a *rawnl.Answer) bool {
+			have, ok := first(a, rtnl.ParseNeighbor)
+			return ok && have.Permanent() && have.MAC.String() == mac
+		})
+	}
+	for mac, remote := range d.forwards {
+		ask(rtnl.GetFDB(r.link.Index, macOf(mac)), func(a *rawnl.Answer) bool {
+			have, ok := first(a, rtnl.ParseFDB)
+			return ok && have.Remote == remote && have.External
+		})
+	}
+	answers, err := netutil.Ask(n, asks...)
+	if err != nil {
+		return false, s, err
+	}
+	for i := range answers {
+		if !checks[i](&answers[i]) {
+			return false, s, nil
+		}
+	}
+	right, err = netutil.NFT(n).SpotOverlay(c.filter(d.addr))
+	return right, s, err
+}
+
+func first[T any](a *rawnl.Answer, parse func([]byte) (T, bool)) (v T, ok bool) {
+	if a.Err != nil || len(a.Bodies) == 0 {
+		return v, false
+	}
+	return parse(a.Bodies[0])
+}
+
+func anyRoute(a *rawnl.Answer, is func(*rtnl.Route) bool) bool {
+	for _, b := range a.Bodies {
+		for _, have := range rtnl.ParseRoute(b) {
+			if is(&have) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Look finds this node's place in the underlay, and tells why it has none.
+func Look(n *netutil.Namespace, c *Config) (netip.Addr, error) {
+	d, err := prepare(n, c)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	return d.addr, nil
+}
