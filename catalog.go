@@ -39,6 +39,7 @@ func roleInfos() []roleInfo {
 		{Name: "tuning", Kind: "meta", Summary: "changes sysctls and attributes of a pod's interface"},
 		{Name: "vlan", Kind: "main", Summary: "gives the pod an interface in a VLAN of one of the host's"},
 		{Name: "vrf", Kind: "meta", Summary: "gives a pod's interface a routing table of its own"},
+		{Name: "vxlan", Kind: "main", Summary: "connects the pods of many nodes, through a tunnel"},
 	}
 	for i := range infos {
 		infos[i].CNIVersions = roles.Versions()

@@ -32,6 +32,7 @@ import (
 	"github.com/cnibox/cnibox/roles/tuning"
 	"github.com/cnibox/cnibox/roles/vlan"
 	"github.com/cnibox/cnibox/roles/vrf"
+	"github.com/cnibox/cnibox/roles/vxlan"
 )
 
 // roleTable is every plugin that this executable is.
@@ -57,6 +58,7 @@ func roleTable() roles.Table {
 		"tuning":      tuning.New(),
 		"vlan":        vlan.New(),
 		"vrf":         vrf.New(),
+		"vxlan":       vxlan.New(),
 	}
 }
 

@@ -2,55 +2,15 @@ package ptp
 
 import (
 	"net"
-	"net/netip"
 
 	"github.com/containernetworking/cni/pkg/types"
-	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil"
-	"github.com/cnibox/cnibox/netutil/nft"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
 )
 
-// plan is the whole kernel state of an attachment: a pair, of which the host side has the gateway's address. All that the
-// container sends, to its own subnet as well, goes through the host; the host has a route to each container.
+// plan is the whole kernel state of an attachment.
 func (c *conf) plan(o owner.Owner, mac net.HardwareAddr, ips []roles.IP, routes []*types.Route) (*netutil.Plan, error) {
-	if err := roles.CheckMTUFor(ips, c.MTU); err != nil {
-		return nil, err
-	}
-	p := &netutil.Plan{
-		Owner: o,
-		Links: []netutil.Link{{
-			Name: o.LinkName(), Kind: netutil.Veth, MTU: c.MTU, MAC: o.MAC(), Up: true, Carrier: true, OwnerTag: true,
-			Peer: &netutil.Link{Place: netutil.Sandbox, Name: o.IfName, MTU: c.MTU, MAC: mac, Up: true},
-		}},
-		Sysctls: append(
-			roles.PlanIPv6(netutil.Sandbox, o.IfName, ips, false),
-			roles.PlanIPv6(netutil.Host, o.LinkName(), ips, false)...,
-		),
-	}
-	given := map[netip.Prefix]bool{}
-	for _, ip := range ips {
-		p.Addrs = append(p.Addrs, netutil.Addr{Place: netutil.Sandbox, Link: o.IfName, Prefix: ip.Prefix, NoPrefixRoute: true})
-		if gateway := full(ip.Gateway); !given[gateway] {
-			given[gateway] = true
-			p.Addrs = append(p.Addrs, netutil.Addr{Link: o.LinkName(), Prefix: gateway})
-		}
-		p.Routes = append(p.Routes,
-			netutil.Route{Place: netutil.Sandbox, Link: o.IfName, Dst: full(ip.Gateway), Source: ip.Prefix.Addr(), Scope: unix.RT_SCOPE_LINK},
-			netutil.Route{Place: netutil.Sandbox, Link: o.IfName, Dst: ip.Subnet(), Gateway: ip.Gateway, Source: ip.Prefix.Addr()},
-			netutil.Route{Link: o.LinkName(), Dst: full(ip.Prefix.Addr()), Scope: unix.RT_SCOPE_LINK},
-		)
-		if c.IPMasq {
-			p.Filter = append(p.Filter, nft.MasqueradeEntry{Addr: ip.Prefix.Addr(), Subnet: ip.Subnet()})
-		}
-	}
-	p.Sysctls = append(p.Sysctls, roles.PlanForwarding(ips)...)
-	more, err := roles.PlanRoutes(o.IfName, routes, ips)
-	p.Routes = append(p.Routes, more...)
-	return p, err
+	return roles.PlanRouted(o, mac, roles.Routed{MTU: c.MTU, Masquerade: c.IPMasq}, ips, routes)
 }
-
-// full is an address as a prefix of full length.
-func full(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

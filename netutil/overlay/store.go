@@ -1,0 +1,265 @@
+package overlay
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/record"
+)
+
+// Where a node keeps what it knows of its overlays. What must outlive the machine's run is on disk: with it, a node that boots comes back with
+// nothing else in reach.
+const (
+	DefaultState = "/var/lib/cni/overlay"
+	DefaultRun   = "/run/cnibox/overlay"
+)
+
+// Store is what is kept of one network: its settings and peers as they were last in force, a stamp that says that the kernel was made so, and who uses
+// the tunnel. The network's name must be one that a file can have.
+type Store struct {
+	state record.Folder // settings and peers
+	run   string        // stamp and users
+}
+
+// OpenStore is the store of a network, in two folders for all networks.
+func OpenStore(state, run, network string) *Store {
+	return &Store{record.Folder(filepath.Join(state, network)), filepath.Join(run, network)}
+}
+
+// Networks are those of which there is something in the folder.
+func Networks(state string) ([]string, error) {
+	entries, err := os.ReadDir(state)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, storeError(err)
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+func storeError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errcode.Errorf(errcode.Storage, "what is known of the overlay: %w", err)
+}
+
+const (
+	settingsFile = "settings"
+	peersFile    = "peers" // a line each
+	stampFile    = "stamp"
+	usersFolder  = "users"
+)
+
+// settingsText is Config on disk, without the peers.
+type settingsText struct {
+	Network  string         `json:"network"`
+	VNI      uint32         `json:"vni"`
+	Port     uint16         `json:"port"`
+	Device   string         `json:"device"`
+	Underlay netip.Addr     `json:"underlay"`
+	MTU      int            `json:"mtu"`
+	Direct   bool           `json:"direct"`
+	Subnets  []netip.Prefix `json:"subnets"`
+}
+
+// Save keeps settings and peers.
+func (s *Store) Save(c *Config) error {
+	settings, err := json.Marshal(settingsText{c.Network, c.VNI, c.Port, c.Device, c.Underlay, c.MTU, c.Direct, c.Subnets})
+	if err != nil {
+		return storeError(err)
+	}
+	var lines bytes.Buffer
+	for i := range c.Peers {
+		line, err := json.Marshal(textOf(&c.Peers[i]))
+		if err != nil {
+			return storeError(err)
+		}
+		lines.Write(append(line, '\n'))
+	}
+	return errors.Join(s.state.Write(peersFile, lines.Bytes()), s.state.Write(settingsFile, settings))
+}
+
+func textOf(p *Peer) peerText {
+	t := peerText{Name: p.Name}
+	for _, a := range p.Underlay {
+		t.Underlay = append(t.Underlay, a.String())
+	}
+	for _, s := range p.Subnets {
+		t.Subnets = append(t.Subnets, s.String())
+	}
+	if p.MAC != nil {
+		t.MAC = p.MAC.String()
+	}
+	return t
+}
+
+// Load reads what was saved; nil if there is nothing.
+func (s *Store) Load() (*Config, error) {
+	c, err := s.Settings()
+	if c == nil || err != nil {
+		return nil, err
+	}
+	text, err := s.state.Read(peersFile)
+	if err != nil {
+		return nil, err
+	}
+	c.Peers, err = parseLines(text)
+	return c, err
+}
+
+// Settings is Load without the peers.
+func (s *Store) Settings() (*Config, error) {
+	text, err := s.state.Read(settingsFile)
+	if text == nil || err != nil {
+		return nil, err
+	}
+	var t settingsText
+	if err := json.Unmarshal(text, &t); err != nil {
+		return nil, storeError(fmt.Errorf("%s: %w", filepath.Join(string(s.state), settingsFile), err))
+	}
+	return &Config{t.Network, t.VNI, t.Port, t.Device, t.Underlay, t.MTU, t.Direct, t.Subnets, nil}, nil
+}
+
+func parseLines(text []byte) (peers []Peer, err error) {
+	for line := range bytes.Lines(text) {
+		var t peerText
+		err := json.Unmarshal(line, &t)
+		if err != nil {
+			return nil, storeError(err)
+		}
+		p, err := t.parse(peersFile)
+		if err != nil {
+			return nil, err
+		}
+		peers = append(peers, p)
+	}
+	return peers, nil
+}
+
+// Sample are some of the peers, at most so many, others each time if there are more.
+func (s *Store) Sample(most int) ([]Peer, error) {
+	text, err := s.state.Read(peersFile)
+	if err != nil {
+		return nil, err
+	}
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	if len(lines) > most {
+		begin := rand.N(len(lines) - most + 1)
+		lines = lines[begin : begin+most]
+	}
+	return parseLines(bytes.Join(lines, nil))
+}
+
+// Stamp is what Stamped was last told since the machine started; empty if it was not.
+func (s *Store) Stamp() string {
+	text, _ := os.ReadFile(filepath.Join(s.run, stampFile))
+	return string(text)
+}
+
+// Stamped says what the kernel has been made to hold.
+func (s *Store) Stamped(stamp string) error {
+	return storeError(os.WriteFile(filepath.Join(s.run, stampFile), []byte(stamp), 0o600))
+}
+
+// Lock keeps others away who use the network's overlay.
+func (s *Store) Lock() (unlock func(), err error) {
+	for {
+		unlock, lasting, err := s.lockOnce()
+		if lasting || err != nil {
+			return unlock, err
+		}
+		unlock()
+	}
+}
+
+// lockOnce may get the lock of a folder that is gone meanwhile: then it does not last.
+func (s *Store) lockOnce() (unlock func(), lasting bool, err error) {
+	if err := os.MkdirAll(filepath.Join(s.run, usersFolder), 0o700); err != nil {
+		return nil, false, storeError(err)
+	}
+	dir, err := os.Open(s.run)
+	if err != nil {
+		return nil, false, storeError(err)
+	}
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		err = unix.Flock(int(dir.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		return nil, false, storeError(errors.Join(err, dir.Close()))
+	}
+	locked, err := dir.Stat()
+	now, statErr := os.Stat(s.run)
+	return func() { _ = dir.Close() }, err == nil && statErr == nil && os.SameFile(locked, now), nil
+}
+
+// Use notes that somebody needs the tunnel.
+func (s *Store) Use(user string) error {
+	f, err := os.OpenFile(filepath.Join(s.run, usersFolder, user), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err == nil {
+		err = f.Close()
+	}
+	return storeError(err)
+}
+
+// Leave notes that somebody needs it no longer, and tells whether nobody does.
+func (s *Store) Leave(user string) (last bool, err error) {
+	if err := os.Remove(filepath.Join(s.run, usersFolder, user)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, storeError(err)
+	}
+	return s.unused()
+}
+
+func (s *Store) unused() (bool, error) {
+	dir, err := os.Open(filepath.Join(s.run, usersFolder))
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, storeError(err)
+	}
+	defer func() { _ = dir.Close() }()
+	names, _ := dir.Readdirnames(1)
+	return len(names) == 0, nil
+}
+
+// Keep has only those users left for which valid is true, and tells whether there are none.
+func (s *Store) Keep(valid func(user string) bool) (none bool, err error) {
+	entries, err := os.ReadDir(filepath.Join(s.run, usersFolder))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, storeError(err)
+	}
+	none = true
+	for _, e := range entries {
+		if valid(e.Name()) {
+			none = false
+			continue
+		}
+		if err := os.Remove(filepath.Join(s.run, usersFolder, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, storeError(err)
+		}
+	}
+	return none, nil
+}
+
+// Forget removes all that is kept of the network. The lock must be held.
+func (s *Store) Forget() error {
+	return storeError(errors.Join(os.RemoveAll(string(s.state)), os.RemoveAll(s.run)))
+}

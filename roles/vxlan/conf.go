@@ -1,0 +1,134 @@
+package vxlan
+
+import (
+	"encoding/json"
+	"net/netip"
+	"path/filepath"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/overlay"
+	"github.com/cnibox/cnibox/roles"
+)
+
+// conf is the network configuration of the role; README.md explains the keys.
+type conf struct {
+	Mode          string          `json:"mode"`
+	VNI           int             `json:"vni"`
+	Port          *int            `json:"port"`
+	Underlay      string          `json:"underlay"`
+	MTU           int             `json:"mtu"`
+	DirectRouting bool            `json:"directRouting"`
+	Peers         json.RawMessage `json:"peers"`
+	PeersFile     string          `json:"peersFile"`
+	NodeSubnets   []string        `json:"nodeSubnets"`
+	IPMasq        bool            `json:"ipMasq"`
+	Keep          bool            `json:"keep"`
+	DNS           types.DNS       `json:"dns"`
+	IPAM          struct {
+		Type   string `json:"type"`
+		Subnet string `json:"subnet"`
+		Ranges [][]struct {
+			Subnet string `json:"subnet"`
+		} `json:"ranges"`
+	} `json:"ipam"`
+
+	overlay overlay.Config // without peers
+}
+
+func invalid(format string, args ...any) error {
+	return errcode.Errorf(errcode.InvalidConfig, format, args...)
+}
+
+// load reads and checks the configuration, but for the peers.
+func load(r *roles.Request) (*conf, error) {
+	c := &conf{}
+	if err := roles.Decode(r.Conf, c, false); err != nil {
+		return nil, err
+	}
+	if c.Mode != "" && c.Mode != "routed" {
+		return nil, invalid("mode: %q is not routed", c.Mode)
+	}
+	if c.IPAM.Type == "" {
+		return nil, invalid("ipam.type: missing; a routed interface is nothing without an address")
+	}
+	if err := c.checkNumbers(); err != nil {
+		return nil, err
+	}
+	if len(c.Peers) > 0 && c.PeersFile != "" {
+		return nil, invalid("peersFile: peers are there as well")
+	}
+	if len(c.Peers) == 0 && c.PeersFile == "" {
+		return nil, invalid("peers: missing, and no peersFile either")
+	}
+	if c.PeersFile != "" && !filepath.IsAbs(c.PeersFile) {
+		return nil, invalid("peersFile: %q is no absolute path", c.PeersFile)
+	}
+	o := &c.overlay
+	*o = overlay.Config{Network: r.Owner.Network, VNI: uint32(c.VNI), Port: uint16(*c.Port), MTU: c.MTU, Direct: c.DirectRouting}
+	if err := c.readUnderlay(); err != nil {
+		return nil, err
+	}
+	subnets, err := c.subnets()
+	if err != nil {
+		return nil, err
+	}
+	o.Subnets = subnets
+	return c, o.Check()
+}
+
+func (c *conf) checkNumbers() error {
+	if c.VNI < 1 || c.VNI > overlay.MostVNI {
+		return invalid("vni: %d is not within 1 and %d", c.VNI, overlay.MostVNI)
+	}
+	if c.Port == nil {
+		standard := overlay.DefaultPort
+		c.Port = &standard
+	}
+	if *c.Port < 1 || *c.Port > 1<<16-1 {
+		return invalid("port: %d is not within 1 and %d", *c.Port, 1<<16-1)
+	}
+	return roles.CheckMTU(c.MTU)
+}
+
+// readUnderlay reads an address or the name of a link.
+func (c *conf) readUnderlay() error {
+	if c.Underlay == "" {
+		return nil
+	}
+	if a, err := netip.ParseAddr(c.Underlay); err == nil && a.Zone() == "" {
+		c.overlay.Underlay = a.Unmap()
+		return nil
+	}
+	c.overlay.Device = c.Underlay
+	return roles.CheckLinkName("underlay", c.Underlay)
+}
+
+// subnets are the node's own: those of nodeSubnets, or of the ranges that ipam has.
+func (c *conf) subnets() (out []netip.Prefix, err error) {
+	add := func(key, text string) {
+		p, parseErr := roles.ParsePrefix(key, text)
+		if err == nil {
+			err = parseErr
+		}
+		if parseErr == nil {
+			out = append(out, p.Masked())
+		}
+	}
+	for i, s := range c.NodeSubnets {
+		add(roles.Elem("nodeSubnets", i), s)
+	}
+	if len(c.NodeSubnets) > 0 {
+		return out, err
+	}
+	if c.IPAM.Subnet != "" {
+		add("ipam.subnet", c.IPAM.Subnet)
+	}
+	for i, set := range c.IPAM.Ranges {
+		for j, r := range set {
+			add(roles.Elem(roles.Elem("ipam.ranges", i), j)+".subnet", r.Subnet)
+		}
+	}
+	return out, err
+}

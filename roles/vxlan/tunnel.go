@@ -1,0 +1,134 @@
+package vxlan
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+
+	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/overlay"
+	"github.com/cnibox/cnibox/roles"
+)
+
+// This file has the tunnel be there for the pods of a node.
+
+// mostLooked is how many peers ADD looks at, where nothing tells that anything has changed.
+const mostLooked = 64
+
+func storeOf(r *roles.Request) *overlay.Store {
+	return overlay.OpenStore(overlay.DefaultState, overlay.DefaultRun, r.Owner.Network)
+}
+
+// peersText is the list of peers as the configuration or the file has it.
+func (c *conf) peersText() (at string, text []byte, err error) {
+	if c.PeersFile == "" {
+		return "peers", c.Peers, nil
+	}
+	text, err = os.ReadFile(c.PeersFile)
+	if err != nil {
+		err = invalid("peersFile: %w", err)
+	}
+	return "peersFile " + c.PeersFile + ": peers", text, err
+}
+
+// stamp stands for all that the tunnel follows from.
+func (c *conf) stamp(peers []byte) string {
+	settings := c.overlay // only the configuration's part
+	settings.Peers = nil
+	text, _ := json.Marshal(settings)
+	table := crc32.MakeTable(crc32.Castagnoli)
+	return fmt.Sprintf("%08x %d %08x", crc32.Checksum(text, table), len(peers), crc32.Checksum(peers, table))
+}
+
+// ensure has the tunnel stand, and returns the MTU of what goes through it. The lock must be held.
+func ensure(r *roles.Request, c *conf, s *overlay.Store) (mtu int, err error) {
+	at, text, err := c.peersText()
+	stamp := c.stamp(text)
+	if err == nil && s.Stamp() == stamp {
+		if right, mtu, err := look(r, c, s); right || err != nil {
+			return mtu, err
+		}
+	}
+	if err == nil {
+		c.overlay.Peers, err = overlay.ParsePeers(at, text)
+	}
+	if err != nil {
+		// The last list that was good stays in force: pods must start, and a half written file is whole the next time.
+		last, loadErr := s.Load()
+		if last == nil || loadErr != nil || c.PeersFile == "" {
+			return 0, err
+		}
+		c.overlay.Peers, stamp = last.Peers, ""
+	}
+	if err := replaced(r, c, s); err != nil {
+		return 0, err
+	}
+	status, err := overlay.Sync(r.Host, &c.overlay)
+	if err != nil {
+		return 0, err
+	}
+	return status.MTU, errors.Join(s.Save(&c.overlay), s.Stamped(stamp))
+}
+
+// look tells whether what can be seen at no great cost is right.
+func look(r *roles.Request, c *conf, s *overlay.Store) (right bool, mtu int, err error) {
+	some := c.overlay
+	if some.Peers, err = s.Sample(mostLooked); err != nil || len(some.Peers) == 0 {
+		return false, 0, nil // it will be made anew
+	}
+	right, status, err := overlay.Spot(r.Host, &some)
+	if err != nil || !right {
+		return false, 0, err
+	}
+	return true, status.MTU, nil
+}
+
+// replaced takes away the tunnel of another VNI that the network had.
+func replaced(r *roles.Request, c *conf, s *overlay.Store) error {
+	last, err := s.Settings()
+	if err != nil || last == nil || last.VNI == c.overlay.VNI {
+		return err
+	}
+	return overlay.Remove(r.Host, last.Network, last.VNI)
+}
+
+// leave takes the tunnel away if the attachment was the last that needed it.
+func leave(r *roles.Request, keep bool) error {
+	s := storeOf(r)
+	unlock, err := s.Lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	last, err := s.Leave(r.Owner.LinkName())
+	if err != nil || !last || keep {
+		return err
+	}
+	return dismantle(r, s)
+}
+
+func dismantle(r *roles.Request, s *overlay.Store) error {
+	settings, err := s.Settings()
+	if settings != nil {
+		err = overlay.Remove(r.Host, settings.Network, settings.VNI)
+	}
+	if err != nil {
+		return err
+	}
+	return s.Forget()
+}
+
+// status tells whether the node can reach its peers.
+func status(r *roles.Request, c *conf) error {
+	at, text, err := c.peersText()
+	if err == nil {
+		c.overlay.Peers, err = overlay.ParsePeers(at, text)
+	}
+	if err != nil {
+		return errcode.Errorf(errcode.NotAvailable, "%s; the last list that was good stays in force", err.Error())
+	}
+	_, err = overlay.Look(r.Host, &c.overlay)
+	return err
+}

@@ -1,0 +1,146 @@
+// Package vxlan is the role that connects the pods of many nodes: each node has a subnet of its own, and what pods send to that of another node goes
+// through a VXLAN tunnel.
+package vxlan
+
+import (
+	"context"
+	"errors"
+	"net"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/cnibox/cnibox/netutil"
+	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/nft"
+	"github.com/cnibox/cnibox/netutil/overlay"
+	"github.com/cnibox/cnibox/roles"
+)
+
+type role struct{}
+
+// New is the role.
+func New() roles.Role { return role{} }
+
+func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error) {
+	c, err := load(r)
+	if err != nil {
+		return nil, err
+	}
+	mtu, err := join(r, c)
+	if err != nil {
+		return nil, err
+	}
+	res := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
+	var ips []roles.IP
+	var mac net.HardwareAddr
+	made, err := roles.Attach(ctx, r, res, func(given []roles.IP) (p *netutil.Plan, err error) {
+		if ips, err = roles.WithGateways(given); err != nil {
+			return nil, err
+		}
+		if mac == nil {
+			mac = roles.PodMAC(r.Owner, ips)
+		}
+		return roles.PlanRouted(r.Owner, mac, roles.Routed{MTU: mtu, Masquerade: c.IPMasq}, ips, res.Routes)
+	})
+	if err != nil {
+		return nil, err
+	}
+	hostMAC, mtu := made.Link(netutil.Host, r.Owner.LinkName())
+	res.Interfaces = []*types100.Interface{
+		{Name: r.Owner.LinkName(), Mac: hostMAC.String(), Mtu: mtu},
+		{Name: r.Owner.IfName, Mac: mac.String(), Mtu: mtu, Sandbox: r.NetNS},
+	}
+	return roles.Answer(r, res, ips, c.DNS), nil
+}
+
+// join has the tunnel stand, for the attachment too.
+func join(r *roles.Request, c *conf) (mtu int, err error) {
+	if existing, err := netutil.FindLink(r.Host, r.Owner.LinkName()); err != nil {
+		return 0, err
+	} else if existing != nil { // it uses the tunnel already, and goes on doing so
+		return 0, errcode.Errorf(errcode.AlreadyExists, "%s: host interface %s exists", r.Owner, existing.Name)
+	}
+	s := storeOf(r)
+	unlock, err := s.Lock()
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	r.Undo.Push("use of the tunnel", func() error { return leave(r, c.Keep) })
+	if err := s.Use(r.Owner.LinkName()); err != nil {
+		return 0, err
+	}
+	return ensure(r, c, s)
+}
+
+func (role) Check(ctx context.Context, r *roles.Request) error {
+	c, err := load(r)
+	if err != nil {
+		return err
+	}
+	at, text, err := c.peersText()
+	if err == nil {
+		c.overlay.Peers, err = overlay.ParsePeers(at, text)
+	}
+	if err != nil {
+		return err
+	}
+	s, err := overlay.Verify(r.Host, &c.overlay)
+	if err != nil {
+		return err
+	}
+	if len(s.Found) > 0 {
+		return errcode.Errorf(errcode.Differs, "overlay: %s (%d differences in all)", s.Found[0], len(s.Found))
+	}
+	ips, mac, err := roles.Expected(ctx, r)
+	if err != nil {
+		return err
+	}
+	if ips, err = roles.WithGateways(ips); err != nil {
+		return err
+	}
+	p, err := roles.PlanRouted(r.Owner, mac, roles.Routed{MTU: s.MTU, Masquerade: c.IPMasq}, ips, roles.OwnRoutes(r, ips))
+	if err != nil {
+		return err
+	}
+	return roles.Verify(ctx, r, p)
+}
+
+// keeps reads the only key that DEL and GC need.
+func keeps(r *roles.Request) bool {
+	var c struct {
+		Keep bool `json:"keep"`
+	}
+	_ = roles.Decode(r.Conf, &c, true)
+	return c.Keep
+}
+
+func (role) Del(ctx context.Context, r *roles.Request) error {
+	return errors.Join(roles.Detach(ctx, r, nft.Masquerade), leave(r, keeps(r)))
+}
+
+func (role) GC(ctx context.Context, r *roles.Request, valid []roles.Attachment) error {
+	errs := []error{roles.Collect(ctx, r, valid, nft.Masquerade)}
+	s := storeOf(r)
+	unlock, err := s.Lock()
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	defer unlock()
+	none, err := s.Keep(roles.LinkNames(r.Owner.Network, valid))
+	if err == nil && none && !keeps(r) {
+		err = dismantle(r, s)
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+func (role) Status(ctx context.Context, r *roles.Request) error {
+	c, err := load(r)
+	if err != nil {
+		return err
+	}
+	if err := status(r, c); err != nil {
+		return err
+	}
+	return r.IPAM.Status(ctx)
+}
