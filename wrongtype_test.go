@@ -33,8 +33,11 @@ const typedIPAM = `"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.44.
 func typedConfs() map[string]typed {
 	ipam := []string{"ipam", "ipam.type"}
 	return map[string]typed{
-		"bridge":      {conf: `"bridge": "cni0", "isGateway": true, "ipMasq": true, ` + typedIPAM, essential: ipam},
-		"ptp":         {conf: `"ipMasq": true, ` + typedIPAM, essential: ipam},
+		"bridge": {conf: `"bridge": "cni0", "isGateway": true, "ipMasq": true, ` + typedIPAM, essential: ipam},
+		"ptp":    {conf: `"ipMasq": true, ` + typedIPAM, essential: ipam},
+		"vxlan": {
+			conf: `"vni": 7, "underlay": "192.0.2.1", "peers": [{"name": "b", "underlay": ["192.0.2.2"], "subnets": ["10.45.0.0/24"]}], ` + typedIPAM, essential: ipam,
+		},
 		"macvlan":     {conf: `"master": "up0", ` + typedIPAM, needs: []string{"macvlan"}, essential: ipam},
 		"ipvlan":      {conf: `"master": "up0", ` + typedIPAM, needs: []string{"ipvlan"}, essential: ipam},
 		"vlan":        {conf: `"master": "up0", "vlanId": 7, ` + typedIPAM, needs: []string{"vlan"}, essential: ipam},
@@ -69,7 +72,7 @@ func typedConfs() map[string]typed {
 var rawKinds = map[string]string{
 	"prevResult": "object", "sysctl": "object", "args.cni.sysctl": "object",
 	"runtimeConfig.portMappings[].hostPort": "int", "runtimeConfig.portMappings[].containerPort": "int", "runtimeConfig.portMappings[].range": "int",
-	"plugins": "list", "disableCheck": "flag", "disableGC": "flag",
+	"plugins": "list", "peers": "list", "disableCheck": "flag", "disableGC": "flag",
 	"cni.dev/valid-attachments": "", "cni.dev/attachments": "", // read by GC only, see TestGCWithoutAList
 }
 
@@ -152,6 +155,7 @@ func newTypedNode(t *testing.T, role string, c typed) *typedNode {
 	n.Host.VarLib = t.TempDir()
 	n.pod = n.Pod("pod")
 	n.Host.Run("sh", "-ec", `ip link add up0 type veth peer name up1; ip link set up0 up; ip link set up1 up
+		ip addr add 192.0.2.1/24 dev up0
 		ip link add ens1 type veth peer name lan0; ip link set lan0 up; mkdir -p /run/flannel
 		printf 'FLANNEL_NETWORK=10.46.0.0/16\nFLANNEL_SUBNET=10.46.1.1/30\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n' > /run/flannel/subnet.env`)
 	n.pod.Run("ip", "link", "set", "lo", "down")

@@ -456,7 +456,7 @@ func TestParsePeers(t *testing.T) {
 		`"fd00:1::/64"`:     {`"fd00:1::1/64"`, `peers[0].subnets[1]: "fd00:1::1/64" is no subnet`},
 		"02:00:00:00:00:01": {"03:00:00:00:00:01", `peers[0].mac: "03:00:00:00:00:01" is no MAC`},
 		`[{"name"`:          {`{"name"`, "peers: no list of peers"},
-		`"subnets": ["10.2`: {`"subnets": 5, "x": ["10.2`, "peers: no list of peers"},
+		`"subnets": ["10.2`: {`"subnets": 5, "x": ["10.2`, "peers[1].subnets: it is a JSON number"},
 	} {
 		_, err := overlay.ParsePeers("peers", []byte(strings.Replace(good, from, tt.to, 1)))
 		errtest.WantKey(t, err, errcode.InvalidConfig, tt.want)

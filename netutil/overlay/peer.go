@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"encoding/json"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -29,18 +30,35 @@ type peerText struct {
 
 // ParsePeers reads a list of peers in JSON. The error has the code errcode.InvalidConfig, and names the key, which begins with at.
 func ParsePeers(at string, text []byte) ([]Peer, error) {
-	var list []peerText
+	var list []json.RawMessage
 	if err := json.Unmarshal(text, &list); err != nil {
 		return nil, errcode.Errorf(errcode.InvalidConfig, "%s: no list of peers: %w", at, err)
 	}
 	peers := make([]Peer, len(list))
 	for i := range list {
-		var err error
-		if peers[i], err = list[i].parse(at + "[" + strconv.Itoa(i) + "]"); err != nil {
+		var t peerText
+		here := at + "[" + strconv.Itoa(i) + "]"
+		err := t.read(here, list[i])
+		if err == nil {
+			peers[i], err = t.parse(here)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
 	return peers, unequal(at, peers)
+}
+
+func (t *peerText) read(at string, text []byte) error {
+	err := json.Unmarshal(text, t)
+	var kind *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &kind) && kind.Field != "":
+		return errcode.Errorf(errcode.InvalidConfig, "%s.%s: it is a JSON %s, where a %s belongs", at, kind.Field, kind.Value, kind.Type)
+	}
+	return errcode.Errorf(errcode.InvalidConfig, "%s: no peer: %w", at, err)
 }
 
 func (t *peerText) parse(at string) (p Peer, err error) {

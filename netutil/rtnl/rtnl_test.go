@@ -226,6 +226,9 @@ func FuzzParse(f *testing.F) {
 	f.Add(NewRoute(Route{Link: 1, Dst: netip.MustParsePrefix("10.0.0.0/8"), Gateway: netip.MustParseAddr("10.0.0.1")}, true).Body)
 	f.Add(NewTBF(1, Shape{Rate: 1e6, Burst: 1e5}).Body)
 	f.Add(NewFilter(Filter{Link: 1, Addr: netip.MustParsePrefix("fd00::/48"), To: 2}).Body)
+	f.Add(NewVXLAN(End{Name: "v"}, VXLAN{VNI: 42, Port: 4789, Local: netip.MustParseAddr("192.0.2.1")}).Body)
+	f.Add(SetNeighbor(Neighbor{Addr: netip.MustParseAddr("fd00::1"), MAC: []byte{2, 0, 0, 0, 0, 1}, Protocol: 9}).Body)
+	f.Add(SetFDB(FDB{MAC: []byte{2, 0, 0, 0, 0, 1}, Remote: netip.MustParseAddr("192.0.2.1"), External: true}).Body)
 	f.Add(NewAddr(Addr{Prefix: netip.MustParsePrefix("10.0.0.1/8")}).Body)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _, _ = ParseLink(b), ParseForwarding(b), ParseQdisc(b)
@@ -237,6 +240,15 @@ func FuzzParse(f *testing.F) {
 		}
 		for _, r := range ParseRoute(b) {
 			_ = r.Dst.String()
+		}
+		if v, ok := ParseVXLAN(b); ok && v.VNI > 0 {
+			_ = v.Local.String()
+		}
+		if n, ok := ParseNeighbor(b); ok && !n.Addr.IsValid() {
+			t.Fatalf("%x is %v", b, n)
+		}
+		if e, ok := ParseFDB(b); ok && len(e.MAC) != 6 {
+			t.Fatalf("%x is %v", b, e)
 		}
 	})
 }
