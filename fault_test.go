@@ -78,6 +78,12 @@ func portmapScene() scene {
 }
 
 // firewallScene is beside another program's chain that drops what is forwarded.
+// vxlanScene has a peer, and an underlay of which nobody is at the other end.
+func vxlanScene() scene {
+	peer := map[string]any{"name": "b", "underlay": []any{"192.0.2.2"}, "subnets": []any{"10.48.0.0/24", "fd48::/64"}}
+	return scene{role: "vxlan", conf: map[string]any{"vni": 7, "underlay": "192.0.2.1", "ipMasq": true, "peers": []any{peer}, "ipam": hostLocal()}}
+}
+
 func firewallScene() scene {
 	behind := bridgeScene()
 	return scene{role: "firewall", behind: &behind, conf: map[string]any{"ingressPolicy": "same-bridge"}}
@@ -133,6 +139,11 @@ func scenes(t *testing.T) []scene {
 		{role: "host-device", conf: map[string]any{"device": deviceName, "ipam": hostLocal()}},
 	}
 	all = append(all, chainedScenes(t)...)
+	if nstest.Has(t, "vxlan") {
+		first := vxlanScene()
+		first.cold = true
+		all = append(all, vxlanScene(), first)
+	}
 	if nstest.Has(t, "macvlan") {
 		all = append(all, scene{role: "macvlan", conf: map[string]any{"master": masterName, "mtu": 1400, "ipam": hostLocal()}})
 	}
@@ -170,6 +181,15 @@ func newStage(t *testing.T, s scene) *stage {
 	case "macvlan":
 		st.host.Run("ip", "link", "add", masterName, "type", "veth", "peer", "name", "up1")
 		st.host.Run("ip", "link", "set", masterName, "up")
+	case "vxlan":
+		st.host.VarLib = filepath.Join(st.data, "var-lib")
+		if err := os.Mkdir(st.host.VarLib, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		st.host.Run("ip", "link", "add", masterName, "type", "veth", "peer", "name", "up1")
+		st.host.Run("ip", "addr", "add", "192.0.2.1/24", "dev", masterName)
+		st.host.Run("ip", "link", "set", masterName, "up")
+		st.host.Run("ip", "link", "set", "up1", "up")
 	case "flannel":
 		env := "FLANNEL_NETWORK=10.46.0.0/16\nFLANNEL_SUBNET=10.46.1.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n"
 		if err := os.WriteFile(filepath.Join(st.data, "subnet.env"), []byte(env), 0o600); err != nil {

@@ -344,6 +344,9 @@ func (n *pluginNode) forget() {
 	for _, e := range entries {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(n.data, e.Name())))
 	}
+	if n.host.VarLib != "" { // which is there
+		err = errors.Join(err, os.MkdirAll(n.host.VarLib, 0o700))
+	}
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ type desired struct {
 	alias string
 	vxlan rtnl.VXLAN
 	mac   net.HardwareAddr
+	mark  net.HardwareAddr // that it is made with, by which it is known until it has its alias
 	mtu   int
 
 	addrs     map[netip.Prefix]bool
@@ -41,7 +42,7 @@ func (c *Config) desire(u *underlay) (*desired, error) {
 		return nil, err
 	}
 	d := &desired{
-		underlay: u, name: c.DeviceName(), alias: aliasOf(c.Network), mtu: mtu, mac: deviceMAC(c.VNI, c.Subnets),
+		underlay: u, name: c.DeviceName(), alias: aliasOf(c.Network), mtu: mtu, mac: deviceMAC(c.VNI, c.Subnets), mark: deviceMAC(c.VNI, c.Subnets),
 		vxlan: rtnl.VXLAN{VNI: c.VNI, Port: c.Port, Local: u.addr},
 		addrs: map[netip.Prefix]bool{}, routes: map[netip.Prefix]way{}, neighbors: map[netip.Addr]string{}, forwards: map[string]netip.Addr{},
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"net/netip"
@@ -236,8 +237,11 @@ func (s *Store) unused() (bool, error) {
 		return false, storeError(err)
 	}
 	defer func() { _ = dir.Close() }()
-	names, _ := dir.Readdirnames(1)
-	return len(names) == 0, nil
+	_, err = dir.Readdirnames(1)
+	if errors.Is(err, io.EOF) {
+		return true, nil
+	}
+	return false, storeError(err)
 }
 
 // Keep has only those users left for which valid is true, and tells whether there are none.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/netutil/rawnl"
 	"github.com/cnibox/cnibox/netutil/rtnl"
 )
@@ -118,7 +119,12 @@ func (r *reconciler) device() error {
 	if err != nil {
 		return err
 	}
-	if l != nil && l.Alias != r.alias {
+	if l != nil && l.Alias == "" && halfMade(l) {
+		r.differs("interface %s has no alias", r.name)
+		if err := r.carryOut([]change{{Message: rtnl.SetAlias(l.Index, r.alias), what: "name interface " + r.name}}); err != nil {
+			return err
+		}
+	} else if l != nil && l.Alias != r.alias {
 		return errcode.Errorf(errcode.AlreadyExists, "vni: interface %s is there already, and not this network's (its alias is %q)", r.name, l.Alias)
 	}
 	if l != nil && (have.Port != r.vxlan.Port || have.Local != r.vxlan.Local || have.VNI != r.vxlan.VNI) {
@@ -144,6 +150,9 @@ func (r *reconciler) device() error {
 	return r.adjust()
 }
 
+// halfMade tells that somebody here made the device and died before it got its alias, which the kernel takes only when there is one.
+func halfMade(l *rtnl.Link) bool { return l.Kind == "vxlan" && l.Alias == "" && owner.IsNodeMAC(l.MAC) }
+
 func (r *reconciler) findDevice() (*rtnl.Link, rtnl.VXLAN, error) {
 	answers, err := netutil.Ask(r.n, rtnl.GetLink(r.name))
 	switch {
@@ -159,7 +168,7 @@ func (r *reconciler) findDevice() (*rtnl.Link, rtnl.VXLAN, error) {
 }
 
 func (r *reconciler) makeDevice() (*rtnl.Link, error) {
-	answers, err := netutil.Ask(r.n, rtnl.NewVXLAN(rtnl.End{Name: r.name, MTU: r.mtu, MAC: r.mac}, r.vxlan))
+	answers, err := netutil.Ask(r.n, rtnl.NewVXLAN(rtnl.End{Name: r.name, MTU: r.mtu, MAC: r.mark}, r.vxlan))
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +180,7 @@ func (r *reconciler) makeDevice() (*rtnl.Link, error) {
 	case err != nil:
 		return nil, errcode.Errorf(errcode.Kernel, "overlay: make interface %s: %w", r.name, err)
 	}
-	l, _, err := r.findDevice()
+	l, _, err := r.findDevice() // with the MAC address that marks it, until it is adjusted
 	if err == nil && l == nil {
 		err = errcode.Errorf(errcode.Kernel, "overlay: interface %s is gone again", r.name)
 	}
@@ -435,7 +444,7 @@ func remove(n *netutil.Namespace, network string, vni uint32) error {
 	if err != nil {
 		return err
 	}
-	if l != nil && l.Alias != aliasOf(network) {
+	if l != nil && l.Alias != aliasOf(network) && !halfMade(l) {
 		return nil // another's, and so are the routes with its number
 	}
 	var changes []change

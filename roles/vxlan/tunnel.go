@@ -62,14 +62,21 @@ func ensure(r *roles.Request, c *conf, s *overlay.Store) (mtu int, err error) {
 		}
 		c.overlay.Peers, stamp = last.Peers, ""
 	}
+	// What can be seen to be wrong is refused before it becomes the last list that was good. It is saved first: DEL takes away by it what is made then.
+	if _, err := overlay.Look(r.Host, &c.overlay); err != nil {
+		return 0, err
+	}
 	if err := replaced(r, c, s); err != nil {
+		return 0, err
+	}
+	if err := errors.Join(s.Stamped(""), s.Save(&c.overlay)); err != nil {
 		return 0, err
 	}
 	status, err := overlay.Sync(r.Host, &c.overlay)
 	if err != nil {
 		return 0, err
 	}
-	return status.MTU, errors.Join(s.Save(&c.overlay), s.Stamped(stamp))
+	return status.MTU, s.Stamped(stamp)
 }
 
 // look tells whether what can be seen at no great cost is right.
