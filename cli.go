@@ -63,7 +63,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		HideHelpCommand: true,
 		OnUsageError:    onUsage,
 		ExitErrHandler:  func(*cli.Context, error) {}, // never exits by itself
-		Commands:        []*cli.Command{installCommand(), uninstallCommand(), dhcpCommand(), fuseCommand(), syncCommand(), rolesCommand(), versionCommand()},
+		Commands:        []*cli.Command{installCommand(), uninstallCommand(), dhcpCommand(), fuseCommand(), syncCommand(), overlayCommand(), rolesCommand(), versionCommand()},
 		Action: func(c *cli.Context) error {
 			if name := c.Args().First(); name != "" {
 				return usagef("unknown command or plugin %q", name)

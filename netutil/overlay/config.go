@@ -24,6 +24,8 @@ type Config struct {
 	Direct   bool       // peers on the same link are reached without the tunnel
 	Subnets  []netip.Prefix
 	Peers    []Peer // may have this node in it
+	// PeersFile is where the list of peers was read; empty: it was not in a file.
+	PeersFile string
 }
 
 // DefaultPort is that of VXLAN (IANA).

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,6 +48,15 @@ func ParsePeers(at string, text []byte) ([]Peer, error) {
 		}
 	}
 	return peers, unequal(at, peers)
+}
+
+// ReadPeers reads a list of peers from a file.
+func ReadPeers(path string) ([]Peer, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, errcode.Errorf(errcode.InvalidConfig, "peersFile: %w", err)
+	}
+	return ParsePeers("peersFile "+path+": peers", text)
 }
 
 func (t *peerText) read(at string, text []byte) error {

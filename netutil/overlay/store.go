@@ -79,11 +79,12 @@ type settingsText struct {
 	MTU      int            `json:"mtu"`
 	Direct   bool           `json:"direct"`
 	Subnets  []netip.Prefix `json:"subnets"`
+	File     string         `json:"peersFile"`
 }
 
 // Save keeps settings and peers.
 func (s *Store) Save(c *Config) error {
-	settings, err := json.Marshal(settingsText{c.Network, c.VNI, c.Port, c.Device, c.Underlay, c.MTU, c.Direct, c.Subnets})
+	settings, err := json.Marshal(settingsText{c.Network, c.VNI, c.Port, c.Device, c.Underlay, c.MTU, c.Direct, c.Subnets, c.PeersFile})
 	if err != nil {
 		return storeError(err)
 	}
@@ -126,6 +127,20 @@ func (s *Store) Load() (*Config, error) {
 	return c, err
 }
 
+// Refresh is Load with the peers of the file, if they came from one. If that is no good, what it had last is in force, and the error says so besides.
+func (s *Store) Refresh() (c *Config, err error) {
+	c, err = s.Load()
+	if c == nil || err != nil || c.PeersFile == "" {
+		return c, err
+	}
+	peers, err := ReadPeers(c.PeersFile)
+	if err != nil {
+		return c, errcode.Errorf(errcode.InvalidConfig, "%w; the last list that was good stays in force", err)
+	}
+	c.Peers = peers
+	return c, nil
+}
+
 // Settings is Load without the peers.
 func (s *Store) Settings() (*Config, error) {
 	text, err := s.state.Read(settingsFile)
@@ -136,7 +151,7 @@ func (s *Store) Settings() (*Config, error) {
 	if err := json.Unmarshal(text, &t); err != nil {
 		return nil, storeError(fmt.Errorf("%s: %w", filepath.Join(string(s.state), settingsFile), err))
 	}
-	return &Config{t.Network, t.VNI, t.Port, t.Device, t.Underlay, t.MTU, t.Direct, t.Subnets, nil}, nil
+	return &Config{t.Network, t.VNI, t.Port, t.Device, t.Underlay, t.MTU, t.Direct, t.Subnets, nil, t.File}, nil
 }
 
 func parseLines(text []byte) (peers []Peer, err error) {

@@ -66,7 +66,7 @@ func load(r *roles.Request) (*conf, error) {
 		return nil, invalid("peersFile: %q is no absolute path", c.PeersFile)
 	}
 	o := &c.overlay
-	*o = overlay.Config{Network: r.Owner.Network, VNI: uint32(c.VNI), Port: uint16(*c.Port), MTU: c.MTU, Direct: c.DirectRouting}
+	*o = overlay.Config{Network: r.Owner.Network, VNI: uint32(c.VNI), Port: uint16(*c.Port), MTU: c.MTU, Direct: c.DirectRouting, PeersFile: c.PeersFile}
 	if err := c.readUnderlay(); err != nil {
 		return nil, err
 	}

@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
+	"hash/fnv"
 	"os"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -15,7 +15,7 @@ import (
 // This file has the tunnel be there for the pods of a node.
 
 // mostLooked is how many peers ADD looks at, where nothing tells that anything has changed.
-const mostLooked = 64
+const mostLooked = 32
 
 func storeOf(r *roles.Request) *overlay.Store {
 	return overlay.OpenStore(overlay.DefaultState, overlay.DefaultRun, r.Owner.Network)
@@ -38,8 +38,13 @@ func (c *conf) stamp(peers []byte) string {
 	settings := c.overlay // only the configuration's part
 	settings.Peers = nil
 	text, _ := json.Marshal(settings)
-	table := crc32.MakeTable(crc32.Castagnoli)
-	return fmt.Sprintf("%08x %d %08x", crc32.Checksum(text, table), len(peers), crc32.Checksum(peers, table))
+	return fmt.Sprintf("%016x %d %016x", sum(text), len(peers), sum(peers))
+}
+
+func sum(text []byte) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write(text)
+	return h.Sum64()
 }
 
 // ensure has the tunnel stand, and returns the MTU of what goes through it. The lock must be held.
