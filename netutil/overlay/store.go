@@ -170,18 +170,31 @@ func parseLines(text []byte) (peers []Peer, err error) {
 	return peers, nil
 }
 
-// Sample are some of the peers, at most so many, others each time if there are more.
+// Sample are some of the peers, at most so many, others each time if there are more than fit into what is read. It costs the same for any number.
 func (s *Store) Sample(most int) ([]Peer, error) {
-	text, err := s.state.Read(peersFile)
+	const piece = 16 << 10 // bytes
+	file, err := os.Open(filepath.Join(string(s.state), peersFile))
 	if err != nil {
-		return nil, err
+		return nil, storeError(err)
 	}
-	lines := bytes.SplitAfter(text, []byte("\n"))
-	if len(lines) > most {
-		begin := rand.N(len(lines) - most + 1)
-		lines = lines[begin : begin+most]
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, storeError(err)
 	}
-	return parseLines(bytes.Join(lines, nil))
+	from := int64(0)
+	if info.Size() > piece {
+		from = rand.N(info.Size() - piece + 1)
+	}
+	text := make([]byte, min(info.Size(), piece))
+	if _, err := file.ReadAt(text, from); err != nil {
+		return nil, storeError(err)
+	}
+	if from > 0 { // in the middle of a line
+		_, text, _ = bytes.Cut(text, []byte("\n"))
+	}
+	lines := bytes.SplitAfter(text[:bytes.LastIndexByte(text, '\n')+1], []byte("\n"))
+	return parseLines(bytes.Join(lines[:min(len(lines), most)], nil))
 }
 
 // Stamp is what Stamped was last told since the machine started; empty if it was not.

@@ -1,10 +1,12 @@
 package vxlan
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"os"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -21,43 +23,50 @@ func storeOf(r *roles.Request) *overlay.Store {
 	return overlay.OpenStore(overlay.DefaultState, overlay.DefaultRun, r.Owner.Network)
 }
 
-// peersText is the list of peers as the configuration or the file has it.
-func (c *conf) peersText() (at string, text []byte, err error) {
-	if c.PeersFile == "" {
-		return "peers", c.Peers, nil
-	}
-	text, err = os.ReadFile(c.PeersFile)
+// stamp stands for all that the tunnel follows from. The list of peers is read for it, but not kept: it may be long.
+func (c *conf) stamp() (string, error) {
+	settings, err := json.Marshal(&c.overlay) // which has no peers yet
 	if err != nil {
-		err = invalid("peersFile: %w", err)
+		return "", err
 	}
-	return "peersFile " + c.PeersFile + ": peers", text, err
-}
-
-// stamp stands for all that the tunnel follows from.
-func (c *conf) stamp(peers []byte) string {
-	settings := c.overlay // only the configuration's part
-	settings.Peers = nil
-	text, _ := json.Marshal(settings)
-	return fmt.Sprintf("%016x %d %016x", sum(text), len(peers), sum(peers))
-}
-
-func sum(text []byte) uint64 {
 	h := fnv.New64a()
-	_, _ = h.Write(text)
-	return h.Sum64()
+	_, _ = h.Write(settings)
+	list := io.Reader(bytes.NewReader(c.Peers))
+	if c.PeersFile != "" {
+		file, err := os.Open(c.PeersFile)
+		if err != nil {
+			return "", invalid("peersFile: %w", err)
+		}
+		defer func() { _ = file.Close() }()
+		list = file
+	}
+	size, err := io.Copy(h, list)
+	if err != nil {
+		return "", invalid("peersFile: %w", err)
+	}
+	return fmt.Sprintf("%016x %d", h.Sum64(), size), nil
+}
+
+// readPeers reads the list of peers, of the file or the configuration.
+func (c *conf) readPeers() (err error) {
+	if c.PeersFile != "" {
+		c.overlay.Peers, err = overlay.ReadPeers(c.PeersFile)
+	} else {
+		c.overlay.Peers, err = overlay.ParsePeers("peers", c.Peers)
+	}
+	return err
 }
 
 // ensure has the tunnel stand, and returns the MTU of what goes through it. The lock must be held.
 func ensure(r *roles.Request, c *conf, s *overlay.Store) (mtu int, err error) {
-	at, text, err := c.peersText()
-	stamp := c.stamp(text)
+	stamp, err := c.stamp()
 	if err == nil && s.Stamp() == stamp {
 		if right, mtu, err := look(r, c, s); right || err != nil {
 			return mtu, err
 		}
 	}
 	if err == nil {
-		c.overlay.Peers, err = overlay.ParsePeers(at, text)
+		err = c.readPeers()
 	}
 	if err != nil {
 		// The last list that was good stays in force: pods must start, and a half written file is whole the next time.
@@ -134,13 +143,9 @@ func dismantle(r *roles.Request, s *overlay.Store) error {
 
 // status tells whether the node can reach its peers.
 func status(r *roles.Request, c *conf) error {
-	at, text, err := c.peersText()
-	if err == nil {
-		c.overlay.Peers, err = overlay.ParsePeers(at, text)
-	}
-	if err != nil {
+	if err := c.readPeers(); err != nil {
 		return errcode.Errorf(errcode.NotAvailable, "%s; the last list that was good stays in force", err.Error())
 	}
-	_, err = overlay.Look(r.Host, &c.overlay)
+	_, err := overlay.Look(r.Host, &c.overlay)
 	return err
 }

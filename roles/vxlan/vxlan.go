@@ -78,11 +78,7 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	if err != nil {
 		return err
 	}
-	at, text, err := c.peersText()
-	if err == nil {
-		c.overlay.Peers, err = overlay.ParsePeers(at, text)
-	}
-	if err != nil {
+	if err := c.readPeers(); err != nil {
 		return err
 	}
 	s, err := overlay.Verify(r.Host, &c.overlay)

@@ -258,6 +258,48 @@ func TestAChangedConfigurationIsTakenUp(t *testing.T) {
 	}
 }
 
+// Two nodes on one link reach each other beside the tunnel, a third one behind a router through it.
+func TestANodeBehindARouter(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, false)
+	far := c.nodes[2]
+	// The bridge is the router, and the far node in a network of its own.
+	c.net.Run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+	c.net.Run("ip", "link", "set", "port3", "nomaster")
+	c.net.Run("ip", "addr", "add", "192.0.2.254/24", "dev", "lan")
+	c.net.Run("ip", "addr", "add", "198.51.100.254/24", "dev", "port3")
+	far.Host.Run("ip", "addr", "del", "192.0.2.3/24", "dev", "eth0")
+	far.Host.Run("ip", "addr", "add", "198.51.100.3/24", "dev", "eth0")
+	far.Host.Run("ip", "route", "add", "default", "via", "198.51.100.254")
+	far.Host.Run("ip", "addr", "del", "2001:db8::3/64", "dev", "eth0")
+	moved := strings.NewReplacer(`"192.0.2.3"`, `"198.51.100.3"`, `, "2001:db8::3"`, "").Replace
+	var pods []*roletest.Pod
+	for _, n := range c.nodes {
+		if n != far {
+			n.Host.Run("ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.254")
+		}
+		p := n.Add("vxlan", fmt.Sprint("pod", n.number), moved(c.conf(n, `"directRouting": true`)))
+		n.Server(p.NS, 80)
+		pods = append(pods, p)
+	}
+	wantPairs(far, pods)
+	for to, want := range map[string]string{"10.244.2.5": "via 192.0.2.2 dev eth0", "10.244.3.5": "via 10.244.3.0 dev vxlan42"} {
+		if out := c.nodes[0].Host.Run("ip", "route", "get", to); !strings.Contains(out, want) {
+			t.Errorf("the way to %s is %s", to, out)
+		}
+	}
+	// The path between them gets narrower: large packets still pass, as those of the tunnel may be cut.
+	c.net.Run("ip", "link", "set", "port3", "mtu", "1400")
+	far.Host.Run("ip", "link", "set", "eth0", "mtu", "1400")
+	pods[0].Run("ping", "-c", "1", "-W", "5", "-s", "1422", pods[2].Addrs[0].String())
+	far.Add("vxlan", "next", moved(c.conf(far, `"directRouting": true`)))
+	if out := far.Host.Run("ip", "link", "show", "vxlan42"); !strings.Contains(out, "mtu 1350") {
+		t.Errorf("the tunnel has not followed the underlay:\n%s", out)
+	}
+	pods[0].Run("ping", "-c", "1", "-W", "5", "-s", "1422", pods[2].Addrs[0].String())
+	wantPairs(far, pods)
+}
+
 func TestTheTunnelGoesWithTheLastPod(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, false)
