@@ -3,6 +3,7 @@ package overlay
 import (
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/nft"
@@ -95,6 +96,9 @@ func (d *desired) reach(c *Config, p *Peer) error {
 	}
 	mac, tunnelled := p.mac(c.VNI), false
 	for _, s := range p.Subnets {
+		if !slices.ContainsFunc(c.Subnets, func(own netip.Prefix) bool { return own.Addr().Is4() == s.Addr().Is4() }) {
+			continue // nobody here speaks to them
+		}
 		if gw := d.direct(p, s); gw.IsValid() {
 			d.routes[s] = way{gw, true}
 			continue

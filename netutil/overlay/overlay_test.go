@@ -299,6 +299,33 @@ func TestWhatChangesIsTakenUp(t *testing.T) {
 	}
 }
 
+// A node without IPv6 is a peer of those that have it.
+func TestFamiliesAreIndependent(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, false)
+	h, other := c.hosts[0], c.hosts[1]
+	for _, h := range c.hosts {
+		conf := c.config(h)
+		conf.Peers[0].Subnets = conf.Peers[0].Subnets[:1]
+		if h.number == 1 {
+			conf.Subnets = conf.Subnets[:1]
+		}
+		h.must(t, conf)
+		if found := h.must(t, conf); len(found) > 0 {
+			t.Errorf("host%d: the second time %v was wrong", h.number, found)
+		}
+		if !h.spot(t, conf) {
+			t.Errorf("host%d: a look at it finds something wrong", h.number)
+		}
+	}
+	if err := c.ping(h, other, false, 56); err != nil {
+		t.Error(err)
+	}
+	if out := h.Run("ip", "-6", "route"); strings.Contains(out, "vxlan42 proto 193") {
+		t.Errorf("there are routes of IPv6:\n%s", out)
+	}
+}
+
 func TestDirectRoutesLeaveOutTheTunnel(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, false)

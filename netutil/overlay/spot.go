@@ -36,7 +36,11 @@ func Spot(n *netutil.Namespace, c *Config) (right bool, s *Status, err error) {
 	}
 	for dst, w := range d.routes {
 		want := r.route(dst, w)
-		ask(rtnl.GetEntry(dst.Addr().Next()), func(a *rawnl.Answer) bool {
+		some := dst.Addr()
+		if !dst.IsSingleIP() { // a subnet's first address may be taken for another entry's
+			some = some.Next()
+		}
+		ask(rtnl.GetEntry(some), func(a *rawnl.Answer) bool {
 			return anyRoute(a, func(have *rtnl.Route) bool { return *have == want })
 		})
 	}
