@@ -47,7 +47,7 @@ func benchmark(b *testing.B, work func(b *testing.B, n *netutil.Namespace, c *ov
 	}
 }
 
-func sync(b *testing.B, n *netutil.Namespace, c *overlay.Config) {
+func makeSo(b *testing.B, n *netutil.Namespace, c *overlay.Config) {
 	b.Helper()
 	if _, err := overlay.Sync(n, c); err != nil {
 		b.Fatal(err)
@@ -58,7 +58,7 @@ func sync(b *testing.B, n *netutil.Namespace, c *overlay.Config) {
 func BenchmarkSync(b *testing.B) {
 	benchmark(b, func(b *testing.B, n *netutil.Namespace, c *overlay.Config) {
 		for b.Loop() {
-			sync(b, n, c)
+			makeSo(b, n, c)
 			b.StopTimer()
 			if err := overlay.Remove(n, c.Network, c.VNI); err != nil {
 				b.Fatal(err)
@@ -71,9 +71,9 @@ func BenchmarkSync(b *testing.B) {
 // BenchmarkNothingToDo compares what is right.
 func BenchmarkNothingToDo(b *testing.B) {
 	benchmark(b, func(b *testing.B, n *netutil.Namespace, c *overlay.Config) {
-		sync(b, n, c)
+		makeSo(b, n, c)
 		for b.Loop() {
-			sync(b, n, c)
+			makeSo(b, n, c)
 		}
 	})
 }
@@ -81,7 +81,7 @@ func BenchmarkNothingToDo(b *testing.B) {
 // BenchmarkSpot is what ADD does where nothing has changed: it looks at 64 peers.
 func BenchmarkSpot(b *testing.B) {
 	benchmark(b, func(b *testing.B, n *netutil.Namespace, c *overlay.Config) {
-		sync(b, n, c)
+		makeSo(b, n, c)
 		some := *c
 		some.Peers = c.Peers[:min(len(c.Peers), 64)]
 		for b.Loop() {

@@ -194,7 +194,11 @@ func (s *Store) Sample(most int) ([]Peer, error) {
 		_, text, _ = bytes.Cut(text, []byte("\n"))
 	}
 	lines := bytes.SplitAfter(text[:bytes.LastIndexByte(text, '\n')+1], []byte("\n"))
-	return parseLines(bytes.Join(lines[:min(len(lines), most)], nil))
+	if len(lines) > most { // of the piece any, so that the last peers have their turn too
+		begin := rand.N(len(lines) - most + 1)
+		lines = lines[begin : begin+most]
+	}
+	return parseLines(bytes.Join(lines, nil))
 }
 
 // Stamp is what Stamped was last told since the machine started; empty if it was not.
