@@ -212,35 +212,26 @@ func (s *Store) Stamped(stamp string) error {
 	return storeError(os.WriteFile(filepath.Join(s.run, stampFile), []byte(stamp), 0o600))
 }
 
-// Lock keeps others away who use the network's overlay.
+// Lock keeps others away who use overlays: the lock is on the folder of all networks, which never goes.
 func (s *Store) Lock() (unlock func(), err error) {
-	for {
-		unlock, lasting, err := s.lockOnce()
-		if lasting || err != nil {
-			return unlock, err
-		}
-		unlock()
+	all := filepath.Dir(s.run)
+	if err := os.MkdirAll(all, 0o700); err != nil {
+		return nil, storeError(err)
 	}
-}
-
-// lockOnce may get the lock of a folder that is gone meanwhile: then it does not last.
-func (s *Store) lockOnce() (unlock func(), lasting bool, err error) {
-	if err := os.MkdirAll(filepath.Join(s.run, usersFolder), 0o700); err != nil {
-		return nil, false, storeError(err)
-	}
-	dir, err := os.Open(s.run)
+	dir, err := os.Open(all)
 	if err != nil {
-		return nil, false, storeError(err)
+		return nil, storeError(err)
 	}
 	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
 		err = unix.Flock(int(dir.Fd()), unix.LOCK_EX)
 	}
-	if err != nil {
-		return nil, false, storeError(errors.Join(err, dir.Close()))
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(s.run, usersFolder), 0o700)
 	}
-	locked, err := dir.Stat()
-	now, statErr := os.Stat(s.run)
-	return func() { _ = dir.Close() }, err == nil && statErr == nil && os.SameFile(locked, now), nil
+	if err != nil {
+		return nil, storeError(errors.Join(err, dir.Close()))
+	}
+	return func() { _ = dir.Close() }, nil
 }
 
 // Use notes that somebody needs the tunnel.

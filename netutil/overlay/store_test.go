@@ -108,7 +108,7 @@ func TestTheLastUserIsToldSo(t *testing.T) {
 	if none, err := s.Keep(func(string) bool { return false }); !none || err != nil {
 		t.Errorf("none: %t, %v", none, err)
 	}
-	// Whoever has the lock has it on the folder that is there, though another took it away meanwhile.
+	// The network's folder comes and goes under the lock.
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
