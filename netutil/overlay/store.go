@@ -170,35 +170,35 @@ func parseLines(text []byte) (peers []Peer, err error) {
 	return peers, nil
 }
 
-// Sample are some of the peers, at most so many, others each time if there are more than fit into what is read. It costs the same for any number.
+// Sample are some of the peers, at most so many, others each time if there are more. It costs the same for any number.
 func (s *Store) Sample(most int) ([]Peer, error) {
-	const piece = 16 << 10 // bytes
+	const piece = 16 << 10 // bytes, in which there are more lines than anybody asks for
 	file, err := os.Open(filepath.Join(string(s.state), peersFile))
 	if err != nil {
 		return nil, storeError(err)
 	}
 	defer func() { _ = file.Close() }()
 	info, err := file.Stat()
-	if err != nil {
+	if err != nil || info.Size() == 0 {
 		return nil, storeError(err)
 	}
-	from := int64(0)
+	from, text := int64(0), make([]byte, piece)
 	if info.Size() > piece {
-		from = rand.N(info.Size() - piece + 1)
+		from = rand.N(info.Size())
 	}
-	text := make([]byte, min(info.Size(), piece))
-	if _, err := file.ReadAt(text, from); err != nil {
+	n, err := file.ReadAt(text, from)
+	if from > 0 { // in the middle of a line, and on from the beginning where the file ends
+		_, text, _ = bytes.Cut(text[:n], []byte("\n"))
+		begin := make([]byte, piece)
+		n, err = file.ReadAt(begin, 0)
+		text = append(text, begin[:n]...)
+		n = len(text)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, storeError(err)
 	}
-	if from > 0 { // in the middle of a line
-		_, text, _ = bytes.Cut(text, []byte("\n"))
-	}
-	lines := bytes.SplitAfter(text[:bytes.LastIndexByte(text, '\n')+1], []byte("\n"))
-	if len(lines) > most { // of the piece any, so that the last peers have their turn too
-		begin := rand.N(len(lines) - most + 1)
-		lines = lines[begin : begin+most]
-	}
-	return parseLines(bytes.Join(lines, nil))
+	lines := bytes.SplitAfter(text[:bytes.LastIndexByte(text[:n], '\n')+1], []byte("\n"))
+	return parseLines(bytes.Join(lines[:min(len(lines), most)], nil))
 }
 
 // Stamp is what Stamped was last told since the machine started; empty if it was not.
