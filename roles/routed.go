@@ -1,10 +1,12 @@
 package roles
 
 import (
+	"context"
 	"net"
 	"net/netip"
 
 	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil"
@@ -55,6 +57,47 @@ func PlanRouted(o owner.Owner, mac net.HardwareAddr, c Routed, ips []IP, routes 
 	more, err := PlanRoutes(o.IfName, routes, ips)
 	p.Routes = append(p.Routes, more...)
 	return p, err
+}
+
+// AddRouted is ADD of a role that connects a container so.
+func AddRouted(ctx context.Context, r *Request, c Routed, dns types.DNS) (*types100.Result, error) {
+	res := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
+	var ips []IP
+	var mac net.HardwareAddr
+	made, err := Attach(ctx, r, res, func(given []IP) (p *netutil.Plan, err error) {
+		if ips, err = WithGateways(given); err != nil {
+			return nil, err
+		}
+		if mac == nil {
+			mac = PodMAC(r.Owner, ips)
+		}
+		return PlanRouted(r.Owner, mac, c, ips, res.Routes)
+	})
+	if err != nil {
+		return nil, err
+	}
+	hostMAC, mtu := made.Link(netutil.Host, r.Owner.LinkName())
+	res.Interfaces = []*types100.Interface{
+		{Name: r.Owner.LinkName(), Mac: hostMAC.String(), Mtu: mtu},
+		{Name: r.Owner.IfName, Mac: mac.String(), Mtu: mtu, Sandbox: r.NetNS},
+	}
+	return Answer(r, res, ips, dns), nil
+}
+
+// CheckRouted is CHECK of such a role.
+func CheckRouted(ctx context.Context, r *Request, c Routed) error {
+	ips, mac, err := Expected(ctx, r)
+	if err != nil {
+		return err
+	}
+	if ips, err = WithGateways(ips); err != nil {
+		return err
+	}
+	p, err := PlanRouted(r.Owner, mac, c, ips, OwnRoutes(r, ips))
+	if err != nil {
+		return err
+	}
+	return Verify(ctx, r, p)
 }
 
 // full is an address as a prefix of full length.

@@ -35,3 +35,6 @@ func load(r *roles.Request) (*conf, error) {
 	}
 	return c, nil
 }
+
+// routed is how a container is connected.
+func (c *conf) routed() roles.Routed { return roles.Routed{MTU: c.MTU, Masquerade: c.IPMasq} }

@@ -30,7 +30,7 @@ func FuzzConf(f *testing.F) {
 			{Prefix: netip.MustParsePrefix("10.0.0.5/24"), Gateway: netip.MustParseAddr("10.0.0.1")},
 			{Prefix: netip.MustParsePrefix("fd00::5/64"), Gateway: netip.MustParseAddr("fe80::1")},
 		}
-		p, err := c.plan(o, o.MAC(), ips, nil)
+		p, err := roles.PlanRouted(o, o.MAC(), c.routed(), ips, nil)
 		if roles.CheckMTUFor(ips, c.MTU) != nil {
 			return
 		}

@@ -19,7 +19,7 @@ func TestPlanRoutesAllThroughTheHost(t *testing.T) {
 		{Prefix: netip.MustParsePrefix("10.0.0.5/24"), Gateway: netip.MustParseAddr("10.0.0.1")},
 		{Prefix: netip.MustParsePrefix("fd00::5/64"), Gateway: netip.MustParseAddr("fd00::99")},
 	}
-	p, err := (&conf{IPMasq: true}).plan(o, o.MAC(), ips, nil)
+	p, err := roles.PlanRouted(o, o.MAC(), (&conf{IPMasq: true}).routed(), ips, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestPlanRoutesAllThroughTheHost(t *testing.T) {
 func TestPlanOfASharedGateway(t *testing.T) {
 	t.Parallel()
 	gateway := netip.MustParseAddr("fe80::1")
-	p, err := (&conf{}).plan(owner.Owner{IfName: "eth0"}, nil, []roles.IP{
+	p, err := roles.PlanRouted(owner.Owner{IfName: "eth0"}, nil, (&conf{}).routed(), []roles.IP{
 		{Prefix: netip.MustParsePrefix("fd00::5/64"), Gateway: gateway}, {Prefix: netip.MustParsePrefix("fd10::5/64"), Gateway: gateway},
 	}, nil)
 	if err != nil {

@@ -3,11 +3,9 @@ package ptp
 
 import (
 	"context"
-	"net"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/nft"
 	"github.com/cnibox/cnibox/roles"
 )
@@ -22,27 +20,7 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 	if err != nil {
 		return nil, err
 	}
-	res := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
-	var ips []roles.IP
-	var mac net.HardwareAddr
-	made, err := roles.Attach(ctx, r, res, func(given []roles.IP) (p *netutil.Plan, err error) {
-		if ips, err = roles.WithGateways(given); err != nil {
-			return nil, err
-		}
-		if mac == nil {
-			mac = roles.PodMAC(r.Owner, ips)
-		}
-		return c.plan(r.Owner, mac, ips, res.Routes)
-	})
-	if err != nil {
-		return nil, err
-	}
-	hostMAC, mtu := made.Link(netutil.Host, r.Owner.LinkName())
-	res.Interfaces = []*types100.Interface{
-		{Name: r.Owner.LinkName(), Mac: hostMAC.String(), Mtu: mtu},
-		{Name: r.Owner.IfName, Mac: mac.String(), Mtu: mtu, Sandbox: r.NetNS},
-	}
-	return roles.Answer(r, res, ips, c.DNS), nil
+	return roles.AddRouted(ctx, r, c.routed(), c.DNS)
 }
 
 func (role) Check(ctx context.Context, r *roles.Request) error {
@@ -50,18 +28,7 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	if err != nil {
 		return err
 	}
-	ips, mac, err := roles.Expected(ctx, r)
-	if err != nil {
-		return err
-	}
-	if ips, err = roles.WithGateways(ips); err != nil {
-		return err
-	}
-	p, err := c.plan(r.Owner, mac, ips, roles.OwnRoutes(r, ips))
-	if err != nil {
-		return err
-	}
-	return roles.Verify(ctx, r, p)
+	return roles.CheckRouted(ctx, r, c.routed())
 }
 
 func (role) Del(ctx context.Context, r *roles.Request) error {

@@ -5,7 +5,6 @@ package vxlan
 import (
 	"context"
 	"errors"
-	"net"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
@@ -30,27 +29,7 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 	if err != nil {
 		return nil, err
 	}
-	res := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
-	var ips []roles.IP
-	var mac net.HardwareAddr
-	made, err := roles.Attach(ctx, r, res, func(given []roles.IP) (p *netutil.Plan, err error) {
-		if ips, err = roles.WithGateways(given); err != nil {
-			return nil, err
-		}
-		if mac == nil {
-			mac = roles.PodMAC(r.Owner, ips)
-		}
-		return roles.PlanRouted(r.Owner, mac, roles.Routed{MTU: mtu, Masquerade: c.IPMasq}, ips, res.Routes)
-	})
-	if err != nil {
-		return nil, err
-	}
-	hostMAC, mtu := made.Link(netutil.Host, r.Owner.LinkName())
-	res.Interfaces = []*types100.Interface{
-		{Name: r.Owner.LinkName(), Mac: hostMAC.String(), Mtu: mtu},
-		{Name: r.Owner.IfName, Mac: mac.String(), Mtu: mtu, Sandbox: r.NetNS},
-	}
-	return roles.Answer(r, res, ips, c.DNS), nil
+	return roles.AddRouted(ctx, r, roles.Routed{MTU: mtu, Masquerade: c.IPMasq}, c.DNS)
 }
 
 // join has the tunnel stand, for the attachment too.
@@ -88,18 +67,7 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	if len(s.Found) > 0 {
 		return errcode.Errorf(errcode.Differs, "overlay: %s (%d differences in all)", s.Found[0], len(s.Found))
 	}
-	ips, mac, err := roles.Expected(ctx, r)
-	if err != nil {
-		return err
-	}
-	if ips, err = roles.WithGateways(ips); err != nil {
-		return err
-	}
-	p, err := roles.PlanRouted(r.Owner, mac, roles.Routed{MTU: s.MTU, Masquerade: c.IPMasq}, ips, roles.OwnRoutes(r, ips))
-	if err != nil {
-		return err
-	}
-	return roles.Verify(ctx, r, p)
+	return roles.CheckRouted(ctx, r, roles.Routed{MTU: s.MTU, Masquerade: c.IPMasq})
 }
 
 // keeps reads the only key that DEL and GC need.
