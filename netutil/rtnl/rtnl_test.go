@@ -145,7 +145,7 @@ func TestAddressesAndRoutes(t *testing.T) {
 		if !found {
 			t.Errorf("%s is not listed", c.addr)
 		}
-		r.Type = unix.RTN_UNICAST
+		r.Type, r.Protocol = unix.RTN_UNICAST, unix.RTPROT_BOOT
 		if !slices.Contains(h.routes(a.Prefix.Addr()), r) {
 			t.Errorf("%+v is not among %+v", r, h.routes(a.Prefix.Addr()))
 		}

@@ -378,6 +378,8 @@ func TestTheAddressIsAnnounced(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+	// The kernel forgets neighbours where a link has no carrier, as this one for the moment in which its other end moves.
+	lan.Run("sysctl", "-qw", "net.ipv4.conf.eth0.arp_evict_nocarrier=0", "net.ipv6.conf.eth0.ndisc_evict_nocarrier=0")
 	lan.Run("ip", "neigh", "add", "10.9.0.5", "lladdr", "02:00:00:00:00:99", "dev", "eth0", "nud", "stale")
 	lan.Run("ip", "neigh", "add", "fd09::5", "lladdr", "02:00:00:00:00:99", "dev", "eth0", "nud", "stale")
 	n.Add("host-device", "a", conf(t.TempDir(), `"device": "ens1"`))
