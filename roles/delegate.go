@@ -93,7 +93,7 @@ func (r *Request) delegate(conf *common) {
 // called in process; anything else, a foreign program that bears the name of one of our roles included, is to be started. A host without
 // the farm of symlinks has none of either: then our own role serves. key is where the configuration has the name.
 func lookUp(r *Request, key, kind string) (own bool, path string, err error) {
-	if kind != filepath.Base(kind) || kind == "." || kind == ".." {
+	if kind != filepath.Base(kind) || kind == "/" || kind == "." || kind == ".." {
 		return false, "", errcode.Errorf(errcode.InvalidConfig, "%s: %q is a path, not a plugin's name", key, kind)
 	}
 	path = findPlugin(kind, r.Path)

@@ -154,6 +154,7 @@ func TestMissingDelegate(t *testing.T) {
 		"folder": `ipam.type: no plugin "folder"`,
 		"a/b":    `ipam.type: "a/b" is a path`,
 		"..":     `ipam.type: ".." is a path`,
+		"/":      `ipam.type: "/" is a path`,
 	} {
 		for _, verb := range []string{verbAdd, verbDel} {
 			a := run(t, Table{"fake": delegating{}}, environ(verb, netNS, "CNI_PATH="+dir), conf("1.1.0", fmt.Sprintf(`"ipam":{"type":%q}`, kind)))

@@ -93,7 +93,7 @@ func (c *conf) check() (err error) {
 
 // checkElement refuses what would lead to another folder of sysfs.
 func checkElement(key, name string) error {
-	if name != filepath.Base(name) || name == "." || name == ".." || strings.ContainsRune(name, 0) {
+	if name != filepath.Base(name) || name == "/" || name == "." || name == ".." || strings.ContainsRune(name, 0) {
 		return errcode.Errorf(errcode.InvalidConfig, "%s: %q is no name of a device, such as 0000:03:00.0 or mlx5_core.sf.4", key, name)
 	}
 	return nil

@@ -14,7 +14,7 @@ import (
 func FuzzConf(f *testing.F) {
 	for _, s := range []string{
 		`{"device":"ens1","ipam":{"type":"x"}}`, `{"hwaddr":"02:00:00:00:00:07"}`, `{"kernelpath":"/sys/devices/pci0000:00/0000:00:1f.6"}`,
-		`{"kernelpath":"/sys/devices/../../etc"}`, `{"pciBusID":"0000:00:1f.6","DPDKMode":true}`, `{"pciBusID":"../x"}`,
+		`{"kernelpath":"/sys/devices/../../etc"}`, `{"pciBusID":"0000:00:1f.6","DPDKMode":true}`, `{"pciBusID":"../x"}`, `{"pciBusID":"/"}`,
 		`{"pciBusID":"x","runtimeConfig":{"deviceID":"mlx5_core.sf.4"}}`, `{"device":"a","hwaddr":"b"}`, `[]`, `{`,
 	} {
 		f.Add(s)

@@ -349,6 +349,7 @@ func TestBadInputMovesNothing(t *testing.T) {
 		roletest.Refusal{Keys: `"kernelpath": "/sys/devices/none"`, Want: "kernelpath: "},
 		roletest.Refusal{Keys: `"kernelpath": 1`, Want: "kernelpath: "},
 		roletest.Refusal{Keys: `"pciBusID": "../virtio"`, Want: "pciBusID: "},
+		roletest.Refusal{Keys: `"pciBusID": "/"`, Want: `pciBusID: "/" is no name of a device`},
 		roletest.Refusal{Keys: `"pciBusID": "ffff:00:00.0"`, Want: "pciBusID: "},
 		roletest.Refusal{Keys: `"pciBusID": {}`, Want: "pciBusID: "},
 		roletest.Refusal{Keys: `"dpdkMode": "yes", "device": "x"`, Want: "dpdkMode: "},
