@@ -44,8 +44,12 @@ func deleteLink(r *Request) error {
 // Collect is the GC of such a role. It goes on after errors and joins them.
 func Collect(ctx context.Context, r *Request, valid []Attachment, features ...nft.Feature) error {
 	isValid := LinkNames(r.Owner.Network, valid)
-	errs := []error{netutil.CollectLinks(r.Host, owner.LinkPrefix, r.Owner.Network, isValid), CollectFilter(r, valid, features...)}
-	if r.IPAM != nil {
+	var errs []error
+	if r.IPAM.NeedsLink() { // see ReleaseFirst
+		errs = append(errs, r.IPAM.GC(ctx))
+	}
+	errs = append(errs, netutil.CollectLinks(r.Host, owner.LinkPrefix, r.Owner.Network, isValid), CollectFilter(r, valid, features...))
+	if r.IPAM != nil && !r.IPAM.NeedsLink() {
 		errs = append(errs, r.IPAM.GC(ctx))
 	}
 	return errors.Join(errs...)

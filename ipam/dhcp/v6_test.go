@@ -264,3 +264,26 @@ func TestAddIsAllOrNothing(t *testing.T) {
 		})
 	}
 }
+
+// The server gives addresses, and a role of each version's result has them.
+func TestFamilies(t *testing.T) {
+	t.Parallel()
+	roletest.Families(t, func(t *testing.T, f roletest.Family) {
+		t.Parallel()
+		l := newLAN6(t, dhcptest.Policy6{Managed: true})
+		l.inProcess()
+		l.Node.Server(l.Host, 80)
+		ipam := fmt.Sprintf(`"ipam": {"type": "dhcp", "daemonSocketPath": %q, "families": ["%s"]}`, l.socket, strings.Join(f.Of("ipv4", "ipv6"), `", "`))
+		l.WantAllVersions(roletest.Network{
+			Family: f, DataDir: t.TempDir(), Links: []string{"br0"},
+			Plugins: []roletest.Plugin{{Role: "bridge", Keys: `"bridge": "br0", ` + ipam}},
+			Reach: func(p *roletest.Pod) {
+				for i, to := range f.Of("10.40.0.1:80", "[fd00:40::1]:80") {
+					l.WantSeen(p.NS, "tcp", to, p.Addrs[i].String())
+				}
+			},
+		})
+		l.wantHeld(nil)
+		eventually(t, 5*time.Second, "the server has all back", func() bool { return len(l.server6.Held()) == 0 })
+	})
+}

@@ -181,23 +181,21 @@ func (protocol4) release(l *lease, g grant) error {
 	if err != nil || server == nil {
 		return fmt.Errorf("release: no server to tell: %w", err)
 	}
-	n, err := l.enter()
-	if err != nil {
-		if n, err = netutil.Current(); err != nil {
-			return err
-		}
+	if n, err := l.enter(); err == nil {
 		defer n.Close()
-		return unicast(n, nil, server, m)
+		if unicast(n, ack.YourIPAddr, server, m) == nil {
+			return nil
+		}
+		// The interface no longer has the address, or no route to the server. One that is on the same link hears it all the same.
+		if c, err := open4(n, l); err == nil {
+			defer c.close()
+			return c.send(m, server)
+		}
 	}
-	defer n.Close()
-	if unicast(n, ack.YourIPAddr, server, m) == nil {
-		return nil
-	}
-	// The interface no longer has the address, or no route to the server. One that is on the same link hears it all the same.
-	c, err := open4(n, l)
+	host, err := netutil.Current()
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	return c.send(m, server)
+	defer host.Close()
+	return unicast(host, nil, server, m)
 }
