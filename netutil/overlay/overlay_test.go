@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -99,6 +100,18 @@ func (h *host) spot(t *testing.T, c *overlay.Config) bool {
 		t.Error(err)
 	}
 	return right
+}
+
+// spotSoon waits a moment: the kernel makes an IPv6 address its own a little later.
+func (h *host) spotSoon(t *testing.T, c *overlay.Config) bool {
+	t.Helper()
+	for range 300 {
+		if h.spot(t, c) {
+			return true
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return false
 }
 
 func (h *host) must(t *testing.T, c *overlay.Config) []overlay.Difference {
@@ -239,7 +252,7 @@ func TestEachThingThatIsDeletedComesBack(t *testing.T) {
 		if found := h.must(t, c.config(h)); len(found) == 0 {
 			t.Errorf("%s: nothing was found wrong", name)
 		}
-		if !h.spot(t, c.config(h)) {
+		if !h.spotSoon(t, c.config(h)) {
 			t.Errorf("%s: a look at it finds something wrong yet", name)
 		}
 		// What the kernel drops of the foreign entries when the device is taken down nobody could bring back.
@@ -314,7 +327,7 @@ func TestFamiliesAreIndependent(t *testing.T) {
 		if found := h.must(t, conf); len(found) > 0 {
 			t.Errorf("host%d: the second time %v was wrong", h.number, found)
 		}
-		if !h.spot(t, conf) {
+		if !h.spotSoon(t, conf) {
 			t.Errorf("host%d: a look at it finds something wrong", h.number)
 		}
 	}
