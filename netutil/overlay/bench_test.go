@@ -60,7 +60,7 @@ func BenchmarkSync(b *testing.B) {
 		for b.Loop() {
 			makeSo(b, n, c)
 			b.StopTimer()
-			if err := overlay.Remove(n, c.Network, c.VNI); err != nil {
+			if err := overlay.Remove(n, c); err != nil {
 				b.Fatal(err)
 			}
 			b.StartTimer()

@@ -381,12 +381,12 @@ func TestRemoveLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer n.Close()
-	if err := overlay.Remove(n, "another", 42); err != nil {
+	if err := overlay.Remove(n, &overlay.Config{Network: "another", VNI: 42}); err != nil {
 		t.Fatal(err)
 	}
 	h.Run("ip", "link", "show", "vxlan42")
 	for range 2 {
-		if err := overlay.Remove(n, "podnet", 42); err != nil {
+		if err := overlay.Remove(n, conf); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -462,7 +462,7 @@ func TestBadInputChangesNothing(t *testing.T) {
 			t.Errorf("%s: changed\n%s\nto\n%s", name, before, now)
 		}
 	}
-	h.Run("ip", "link", "add", "vxlan42", "type", "vxlan", "id", "7", "dstport", "4790")
+	h.Run("ip", "link", "add", "vxlan42", "address", "0e:00:00:00:00:01", "type", "vxlan", "id", "7", "dstport", "4790")
 	_, err := h.sync(t, c.config(h))
 	errtest.WantKey(t, err, errcode.AlreadyExists, "vni: interface vxlan42 is there already")
 	h.Run("ip", "link", "del", "vxlan42")

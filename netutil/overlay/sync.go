@@ -12,7 +12,6 @@ import (
 
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/errcode"
-	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/netutil/rawnl"
 	"github.com/cnibox/cnibox/netutil/rtnl"
 )
@@ -119,7 +118,7 @@ func (r *reconciler) device() error {
 	if err != nil {
 		return err
 	}
-	if l != nil && l.Alias == "" && halfMade(l) {
+	if l != nil && r.halfMade(l) {
 		r.differs("interface %s has no alias", r.name)
 		if err := r.carryOut([]change{{Message: rtnl.SetAlias(l.Index, r.alias), what: "name interface " + r.name}}); err != nil {
 			return err
@@ -151,7 +150,9 @@ func (r *reconciler) device() error {
 }
 
 // halfMade tells that somebody here made the device and died before it got its alias, which the kernel takes only when there is one.
-func halfMade(l *rtnl.Link) bool { return l.Kind == "vxlan" && l.Alias == "" && owner.IsNodeMAC(l.MAC) }
+func (d *desired) halfMade(l *rtnl.Link) bool {
+	return l.Kind == "vxlan" && l.Alias == "" && d.mark != nil && l.MAC.String() == d.mark.String()
+}
 
 func (r *reconciler) findDevice() (*rtnl.Link, rtnl.VXLAN, error) {
 	answers, err := netutil.Ask(r.n, rtnl.GetLink(r.name))
@@ -427,24 +428,27 @@ func (r *reconciler) filter(c *Config) (err error) {
 	return err
 }
 
-// Remove takes a network's overlay away: its device, all that leads through it, and the routes beside it. It succeeds if there is nothing.
-func Remove(n *netutil.Namespace, network string, vni uint32) error {
-	return errors.Join(netutil.NFT(n).RemoveOverlay(network), remove(n, network, vni))
+// Remove takes a network's overlay away: its device, all that leads through it, and the routes beside it. It succeeds if there is nothing. Of c the
+// network, the VNI and the node's own subnets count.
+func Remove(n *netutil.Namespace, c *Config) error {
+	return errors.Join(netutil.NFT(n).RemoveOverlay(c.Network), remove(n, c))
 }
 
-func remove(n *netutil.Namespace, network string, vni uint32) error {
-	c := &Config{Network: network, VNI: vni}
+func remove(n *netutil.Namespace, c *Config) error {
 	unlock, err := n.Lock()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	r := &reconciler{n: n, repair: true, desired: &desired{name: c.DeviceName(), vxlan: rtnl.VXLAN{VNI: vni}}}
+	r := &reconciler{n: n, repair: true, desired: &desired{name: c.DeviceName(), vxlan: rtnl.VXLAN{VNI: c.VNI}}}
+	if len(c.Subnets) > 0 {
+		r.mark = deviceMAC(c.VNI, c.Subnets)
+	}
 	l, _, err := r.findDevice()
 	if err != nil {
 		return err
 	}
-	if l != nil && l.Alias != aliasOf(network) && !halfMade(l) {
+	if l != nil && l.Alias != aliasOf(c.Network) && !r.halfMade(l) {
 		return nil // another's, and so are the routes with its number
 	}
 	var changes []change

@@ -51,9 +51,6 @@ func (o Owner) PodMAC(first netip.Addr) net.HardwareAddr {
 // NodeMAC is the address of a node's device in a network of many, by what the node is known by there.
 func NodeMAC(identity string) net.HardwareAddr { return macOf(0x0e, []byte(identity)) }
 
-// IsNodeMAC tells of such an address: it begins as all of them do.
-func IsNodeMAC(mac net.HardwareAddr) bool { return len(mac) == 6 && mac[0] == 0x0e }
-
 // macOf makes an address from 40 bits of a hash below a first byte, which says that it is unicast and locally administered.
 func macOf(first byte, seed []byte) net.HardwareAddr {
 	h := fnv.New64a()

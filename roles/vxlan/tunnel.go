@@ -112,7 +112,7 @@ func replaced(r *roles.Request, c *conf, s *overlay.Store) error {
 	if err != nil || last == nil || last.VNI == c.overlay.VNI {
 		return err
 	}
-	return overlay.Remove(r.Host, last.Network, last.VNI)
+	return overlay.Remove(r.Host, last)
 }
 
 // leave takes the tunnel away if the attachment was the last that needed it.
@@ -133,7 +133,7 @@ func leave(r *roles.Request, keep bool) error {
 func dismantle(r *roles.Request, s *overlay.Store) error {
 	settings, err := s.Settings()
 	if settings != nil {
-		err = overlay.Remove(r.Host, settings.Network, settings.VNI)
+		err = overlay.Remove(r.Host, settings)
 	}
 	if err != nil {
 		return err
