@@ -25,9 +25,7 @@ type Delegate struct {
 
 // NeedsLink tells that the plugin asks the container's own network for an address, so that the interface must be there and up before. The
 // others are asked first, so that an interface is made for an address that there is.
-func (d *Delegate) NeedsLink() bool { return d != nil && d.kind == dhcp }
-
-const dhcp = "dhcp"
+func (d *Delegate) NeedsLink() bool { return d != nil && d.kind == "dhcp" }
 
 // linkIPv6 are the sysctls of an interface over which the plugin is to ask for an IPv6 address, for which it needs its link-local one.
 func linkIPv6(r *Request) []netutil.Sysctl {

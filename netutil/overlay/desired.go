@@ -42,17 +42,18 @@ func (c *Config) desire(u *underlay) (*desired, error) {
 	if err != nil {
 		return nil, err
 	}
+	own := deviceMAC(c.VNI, c.Subnets)
 	d := &desired{
-		underlay: u, name: c.DeviceName(), alias: aliasOf(c.Network), mtu: mtu, mac: deviceMAC(c.VNI, c.Subnets), mark: deviceMAC(c.VNI, c.Subnets),
+		underlay: u, name: c.DeviceName(), alias: aliasOf(c.Network), mtu: mtu, mac: own, mark: own,
 		vxlan: rtnl.VXLAN{VNI: c.VNI, Port: c.Port, Local: u.addr},
 		addrs: map[netip.Prefix]bool{}, routes: map[netip.Prefix]way{}, neighbors: map[netip.Addr]string{}, forwards: map[string]netip.Addr{},
 	}
-	self, own := c.self(u.addr), c.Subnets
+	self, subnets := c.self(u.addr), c.Subnets
 	if self != nil {
 		// What the others know counts.
-		d.mac, own = self.mac(c.VNI), self.Subnets
+		d.mac, subnets = self.mac(c.VNI), self.Subnets
 	}
-	for _, s := range own {
+	for _, s := range subnets {
 		first := s.Masked().Addr()
 		d.addrs[netip.PrefixFrom(first, first.BitLen())] = true
 	}

@@ -129,13 +129,6 @@ func SetFDB(f FDB) rawnl.Message {
 	}
 }
 
-// AppendFDB adds one of the hosts that a MAC address for all leads to. The kernel answers unix.EEXIST if it is one already.
-func AppendFDB(f FDB) rawnl.Message {
-	m := SetFDB(f)
-	m.Flags = unix.NLM_F_CREATE | unix.NLM_F_APPEND
-	return m
-}
-
 // DelFDB removes an entry. The kernel answers unix.ENOENT if there is none.
 func DelFDB(f FDB) rawnl.Message {
 	return rawnl.Message{Type: unix.RTM_DELNEIGH, Body: neighborBody(unix.AF_BRIDGE, f.Link, 0, f.flags(), f.attrs())}

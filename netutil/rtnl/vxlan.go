@@ -12,19 +12,14 @@ type VXLAN struct {
 	VNI   uint32     // of 24 bits
 	Port  uint16     // UDP, of all that it sends to and receives on
 	Local netip.Addr // that it sends from
-	Group netip.Addr // multicast, for what is for all; the zero Addr: none
-	Link  int        // index of the link on which the group is joined
 }
 
 // What linux/if_link.h has beyond package unix.
 const (
 	vxlanID       = 1  // IFLA_VXLAN_ID
-	vxlanGroup    = 2  // IFLA_VXLAN_GROUP
-	vxlanLink     = 3  // IFLA_VXLAN_LINK
 	vxlanLocal    = 4  // IFLA_VXLAN_LOCAL
 	vxlanLearning = 7  // IFLA_VXLAN_LEARNING
 	vxlanPort     = 15 // IFLA_VXLAN_PORT
-	vxlanGroup6   = 16 // IFLA_VXLAN_GROUP6
 	vxlanLocal6   = 17 // IFLA_VXLAN_LOCAL6
 )
 
@@ -34,18 +29,12 @@ func NewVXLAN(end End, v VXLAN) rawnl.Message {
 }
 
 func (v VXLAN) data(a *rawnl.Attrs) {
-	local, group := uint16(vxlanLocal), uint16(vxlanGroup)
+	local := uint16(vxlanLocal)
 	if v.Local.Is6() {
-		local, group = vxlanLocal6, vxlanGroup6
+		local = vxlanLocal6
 	}
 	a.Uint32(vxlanID, v.VNI)
 	a.Bytes(local, v.Local.AsSlice())
-	if v.Group.IsValid() {
-		a.Bytes(group, v.Group.AsSlice())
-	}
-	if v.Link != 0 {
-		a.Uint32(vxlanLink, uint32(v.Link))
-	}
 	a.Uint8(vxlanLearning, 0)
 	a.Bytes(vxlanPort, binary.BigEndian.AppendUint16(nil, v.Port))
 }
@@ -62,12 +51,6 @@ func ParseVXLAN(b []byte) (v VXLAN, ok bool) {
 			v.VNI = number(value)
 		case vxlanLocal, vxlanLocal6:
 			v.Local = addr(value, v.Local)
-		case vxlanGroup, vxlanGroup6:
-			if a := addr(value, v.Group); a.IsMulticast() {
-				v.Group = a
-			}
-		case vxlanLink:
-			v.Link = int(number(value))
 		case vxlanPort:
 			if len(value) == 2 {
 				v.Port = binary.BigEndian.Uint16(value)
