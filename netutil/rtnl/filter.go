@@ -136,7 +136,7 @@ func ParseFilter(b []byte) (f Filter, ok bool) {
 	if parms := rawnl.Find(action, mirredParms); len(parms) >= sizeOfMirred {
 		f.To = int(binary.NativeEndian.Uint32(parms[sizeOfMirred-4:]))
 	}
-	if protocol == unix.ETH_P_IP || protocol == unix.ETH_P_IPV6 {
+	if sel[2] > 0 && (protocol == unix.ETH_P_IP || protocol == unix.ETH_P_IPV6) {
 		f.parseKeys(sel[sizeOfSel:], int(sel[2]), protocol == unix.ETH_P_IP)
 	}
 	return f, true

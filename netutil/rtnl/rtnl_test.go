@@ -226,6 +226,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(NewRoute(Route{Link: 1, Dst: netip.MustParsePrefix("10.0.0.0/8"), Gateway: netip.MustParseAddr("10.0.0.1")}, true).Body)
 	f.Add(NewTBF(1, Shape{Rate: 1e6, Burst: 1e5}).Body)
 	f.Add(NewFilter(Filter{Link: 1, Addr: netip.MustParsePrefix("fd00::/48"), To: 2}).Body)
+	f.Add(traffic(unix.RTM_NEWTFILTER, 0, 1, 0, 0, uint32(swap(unix.ETH_P_IP)), "u32", func(a *rawnl.Attrs) { a.Bytes(u32Selector, make([]byte, sizeOfSel)) }).Body)
 	f.Add(NewVXLAN(End{Name: "v"}, VXLAN{VNI: 42, Port: 4789, Local: netip.MustParseAddr("192.0.2.1")}).Body)
 	f.Add(SetNeighbor(Neighbor{Addr: netip.MustParseAddr("fd00::1"), MAC: []byte{2, 0, 0, 0, 0, 1}, Protocol: 9}).Body)
 	f.Add(SetFDB(FDB{MAC: []byte{2, 0, 0, 0, 0, 1}, Remote: netip.MustParseAddr("192.0.2.1"), External: true}).Body)

@@ -15,7 +15,7 @@ func FuzzConf(f *testing.F) {
 	for _, s := range []string{
 		`{"ingressRate":8000000,"ingressBurst":800000,"unshapedSubnets":["10.0.0.0/8"],"qdisc":"fq_codel"}`,
 		`{"runtimeConfig":{"bandwidth":{"IngressRate":1000000,"IngressBurst":4294967295,"EgressRate":2000000,"EgressBurst":4294967295}}}`,
-		`{"egressRate":18446744073709551615,"egressBurst":18446744073709551615}`, `{"runtimeConfig":{"bandwidth":null}}`, `[]`, `{`,
+		`{"egressRate":8,"egressBurst":7}`, `{"egressRate":18446744073709551615,"egressBurst":18446744073709551615}`, `{"runtimeConfig":{"bandwidth":null}}`, `[]`, `{`,
 	} {
 		f.Add(s)
 	}
@@ -28,7 +28,11 @@ func FuzzConf(f *testing.F) {
 			}
 			return
 		}
-		p := c.plan(o, &rtnl.Link{Name: "veth0", MTU: 1500})
+		link := rtnl.Link{Name: "veth0", MTU: 1500}
+		if c.checkBurst(link.MTU) != nil {
+			return
+		}
+		p := c.plan(o, &link)
 		if len(p.Links) != len(p.Redirects) {
 			t.Fatalf("%d devices, %d redirects", len(p.Links), len(p.Redirects))
 		}
