@@ -47,6 +47,7 @@ func overlayCommand() *cli.Command {
 type overlayReport struct {
 	Network     string               `json:"network"`
 	Device      string               `json:"device"`
+	Bridge      string               `json:"bridge,omitempty"`
 	Underlay    string               `json:"underlay"`
 	MTU         int                  `json:"mtu"`
 	Peers       int                  `json:"peers"`
@@ -101,7 +102,7 @@ func overlayOf(host *netutil.Namespace, network string, treat func(*netutil.Name
 	if c == nil {
 		return r, stale
 	}
-	r.Device, r.Peers = c.DeviceName(), len(c.Peers)
+	r.Device, r.Bridge, r.Peers = c.DeviceName(), c.Bridge, len(c.Peers)
 	status, err := treat(host, c)
 	if status != nil {
 		r.Underlay, r.MTU = status.Underlay.String(), status.MTU
@@ -111,7 +112,11 @@ func overlayOf(host *netutil.Namespace, network string, treat func(*netutil.Name
 }
 
 func (r *overlayReport) print(out io.Writer) {
-	_, _ = fmt.Fprintf(out, "%s: %s from %s, MTU %d, %d peers\n", r.Network, r.Device, r.Underlay, r.MTU, r.Peers)
+	device := r.Device
+	if r.Bridge != "" {
+		device += " at " + r.Bridge
+	}
+	_, _ = fmt.Fprintf(out, "%s: %s from %s, MTU %d, %d peers\n", r.Network, device, r.Underlay, r.MTU, r.Peers)
 	for _, d := range r.Differences {
 		_, _ = fmt.Fprintf(out, "  was wrong: %s\n", d)
 	}

@@ -1,6 +1,7 @@
 // Package overlay keeps a node's part of a network over many nodes: a VXLAN device (RFC 7348), and for each other node a route to its pods, a
-// neighbour entry and a forwarding entry. From a list of peers and a node's settings follows what the kernel is to hold; what it lacks is made, and
-// what it has too much of ours is taken away. It knows nothing of pods.
+// neighbour entry and a forwarding entry; or else a bridge that has the device as a port, and for each other node an entry by which it gets what is for
+// all. From a list of peers and a node's settings follows what the kernel is to hold; what it lacks is made, and what it has too much of ours is taken
+// away. It knows nothing of pods.
 package overlay
 
 import (
@@ -15,15 +16,19 @@ import (
 
 // Config is a node's settings, and its peers.
 type Config struct {
-	Network  string     // whose overlay it is; stands in the device's alias
-	VNI      uint32     // VXLAN network identifier, 1 to 2^24-1
-	Port     uint16     // UDP; all nodes have the same
-	Device   string     // underlay: the link that leads to the peers; empty: that of Underlay
-	Underlay netip.Addr // this node's address there; the zero Addr: the first of Device, or the one by which the first peer is reached
-	MTU      int        // bytes, of a packet in the tunnel; 0: what the underlay leaves
-	Direct   bool       // peers on the same link are reached without the tunnel
-	Subnets  []netip.Prefix
-	Peers    []Peer // may have this node in it
+	Network  string         // whose overlay it is; stands in the device's alias
+	VNI      uint32         // VXLAN network identifier, 1 to 2^24-1
+	Port     uint16         // UDP; all nodes have the same
+	Device   string         // underlay: the link that leads to the peers; empty: that of Underlay
+	Underlay netip.Addr     // this node's address there; the zero Addr: the first of Device, or the one by which the first peer is reached
+	MTU      int            // bytes, of a packet in the tunnel; 0: what the underlay leaves
+	Direct   bool           // peers on the same link are reached without the tunnel
+	Subnets  []netip.Prefix // of the node's pods; bridged: of the pods of all nodes
+	Bridge   string         // the bridge of which the device is a port; empty: the pods are reached by routes
+	Group    netip.Addr     // bridged: multicast, where frames for all go in place of to each peer; the zero Addr: none
+	Gateways []netip.Prefix // bridged: addresses of the bridge, and their subnets
+	Ports    []string       // bridged: other links that belong to the bridge, if they are there
+	Peers    []Peer         // may have this node in it
 	// PeersFile is where the list of peers was read; empty: it was not in a file.
 	PeersFile string
 }
@@ -34,6 +39,9 @@ const DefaultPort = 4789
 // MostVNI is the greatest VXLAN network identifier.
 const MostVNI = 1<<24 - 1
 
+// bridged tells whether the pods of all nodes are on one link (a broadcast domain).
+func (c *Config) bridged() bool { return c.Bridge != "" }
+
 // Check refuses what no node can have. The error has the code errcode.InvalidConfig and names the key.
 func (c *Config) Check() error {
 	switch {
@@ -43,6 +51,10 @@ func (c *Config) Check() error {
 		return errcode.Errorf(errcode.InvalidConfig, "port: 0 is none")
 	case len(c.Subnets) == 0:
 		return errcode.Errorf(errcode.InvalidConfig, "nodeSubnets: missing, and no range of ipam either; other nodes do not know this one's pods by anything else")
+	case c.bridged() && c.Direct:
+		return errcode.Errorf(errcode.InvalidConfig, "directRouting: not in mode bridged, where there are no routes")
+	case c.Group.IsValid() && !c.Group.IsMulticast():
+		return errcode.Errorf(errcode.InvalidConfig, "group: %s is no multicast address", c.Group)
 	}
 	return nil
 }
@@ -55,7 +67,11 @@ func aliasOf(network string) string { return "cnibox overlay " + network }
 
 // deviceMAC follows from the subnets of a node, so that the others know it without asking, and it never changes.
 func deviceMAC(vni uint32, subnets []netip.Prefix) net.HardwareAddr {
-	return owner.NodeMAC(strconv.FormatUint(uint64(vni), 10) + "/" + slices.MinFunc(subnets, comparePrefixes).String())
+	var least netip.Prefix // of none, as a list may have that was meant for another mode
+	if len(subnets) > 0 {
+		least = slices.MinFunc(subnets, comparePrefixes)
+	}
+	return owner.NodeMAC(strconv.FormatUint(uint64(vni), 10) + "/" + least.String())
 }
 
 func comparePrefixes(a, b netip.Prefix) int {

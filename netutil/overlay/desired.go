@@ -1,12 +1,13 @@
 package overlay
 
 import (
-	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/nft"
+	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/netutil/rtnl"
 )
 
@@ -17,17 +18,19 @@ const protocol = 193
 // desired is what the kernel is to hold.
 type desired struct {
 	*underlay
-	name  string
-	alias string
-	vxlan rtnl.VXLAN
-	mac   net.HardwareAddr
-	mark  net.HardwareAddr // that it is made with, by which it is known until it has its alias
-	mtu   int
+	alias  string
+	vxlan  rtnl.VXLAN
+	tunnel device
+	bridge *device // nil: the pods are reached by routes
+	ipv6   bool    // the pods speak it
 
-	addrs     map[netip.Prefix]bool
+	addrs     map[netip.Prefix]bool // of the bridge, or else the tunnel's device
 	routes    map[netip.Prefix]way
 	neighbors map[netip.Addr]string // MAC addresses, as those of which the kernel tells
 	forwards  map[string]netip.Addr // by MAC address
+	flood     map[netip.Addr]bool   // who gets what is for all
+	known     map[netip.Addr]bool   // behind whom pods can be; nil: anybody
+	ports     []string              // of the bridge, besides the tunnel's device
 }
 
 // way is how a subnet is reached.
@@ -42,16 +45,26 @@ func (c *Config) desire(u *underlay) (*desired, error) {
 	if err != nil {
 		return nil, err
 	}
-	own := deviceMAC(c.VNI, c.Subnets)
+	mark := deviceMAC(c.VNI, c.Subnets)
 	d := &desired{
-		underlay: u, name: c.DeviceName(), alias: aliasOf(c.Network), mtu: mtu, mac: own, mark: own,
-		vxlan: rtnl.VXLAN{VNI: c.VNI, Port: c.Port, Local: u.addr},
-		addrs: map[netip.Prefix]bool{}, routes: map[netip.Prefix]way{}, neighbors: map[netip.Addr]string{}, forwards: map[string]netip.Addr{},
+		underlay: u, alias: aliasOf(c.Network),
+		vxlan:  rtnl.VXLAN{VNI: c.VNI, Port: c.Port, Local: u.addr},
+		tunnel: device{name: c.DeviceName(), kind: "vxlan", key: "vni", mac: mark, mark: mark, mtu: mtu},
+		addrs:  map[netip.Prefix]bool{}, routes: map[netip.Prefix]way{}, neighbors: map[netip.Addr]string{}, forwards: map[string]netip.Addr{},
+		flood: map[netip.Addr]bool{},
 	}
-	self, subnets := c.self(u.addr), c.Subnets
+	if c.bridged() {
+		return d, d.bridged(c)
+	}
+	return d, d.routed(c)
+}
+
+// routed adds what leads to the peers' subnets.
+func (d *desired) routed(c *Config) error {
+	self, subnets := c.self(d.addr), c.Subnets
 	if self != nil {
 		// What the others know counts.
-		d.mac, subnets = self.mac(c.VNI), self.Subnets
+		d.tunnel.mac, subnets = self.mac(c.VNI), self.Subnets
 	}
 	for _, s := range subnets {
 		first := s.Masked().Addr()
@@ -63,22 +76,75 @@ func (c *Config) desire(u *underlay) (*desired, error) {
 			continue
 		}
 		if err := d.reach(c, p); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return d, nil
+	return nil
+}
+
+// bridged adds what leads to the peers where all pods are on one link.
+func (d *desired) bridged(c *Config) error {
+	// The pods know the bridge by its MAC address, so it is the same when the bridge is made anew. Each node needs another.
+	id := strconv.FormatUint(uint64(c.VNI), 10) + "/" + d.addr.String()
+	d.tunnel.mac, d.tunnel.keepsMAC = owner.NodeMAC(id), true
+	d.bridge = &device{
+		name: c.Bridge, kind: "bridge", key: "bridge", mac: owner.NodeMAC(id + "/bridge"), mark: d.tunnel.mark, mtu: d.tunnel.mtu, keepsMAC: true,
+	}
+	d.vxlan.Learns, d.ports = true, c.Ports
+	d.ipv6 = slices.ContainsFunc(c.Subnets, func(s netip.Prefix) bool { return s.Addr().Is6() })
+	for _, g := range c.Gateways {
+		d.addrs[g] = true
+	}
+	self := c.self(d.addr)
+	for i := range c.Peers {
+		p := &c.Peers[i]
+		if p == self {
+			continue
+		}
+		remote, err := d.remoteOf(p)
+		if err != nil {
+			return err
+		}
+		d.flood[remote] = true
+	}
+	if len(c.Peers) > 0 {
+		d.known = d.flood
+	}
+	if !c.Group.IsValid() {
+		return nil
+	}
+	if c.Group.Is4() != d.addr.Is4() {
+		return errcode.Errorf(errcode.InvalidConfig, "group: %s is not of the family of this node's underlay address, %s", c.Group, d.addr)
+	}
+	d.vxlan.Group, d.vxlan.Link = c.Group, d.link.Index
+	d.flood = map[netip.Addr]bool{c.Group: true}
+	return nil
+}
+
+// remoteOf is where the tunnel to a peer ends.
+func (d *desired) remoteOf(p *Peer) (netip.Addr, error) {
+	remote := p.reachedBy(d.addr)
+	if !remote.IsValid() {
+		return remote, errcode.Errorf(errcode.InvalidConfig, "peers: %s has no underlay address of the family of this node's, %s", p.Name, d.addr)
+	}
+	return remote, nil
 }
 
 // filter is what the packet filter is to know.
 func (c *Config) filter(underlay netip.Addr) *nft.Overlay {
 	o := &nft.Overlay{Network: c.Network, Port: c.Port}
 	self := c.self(underlay)
-	if self == nil {
+	if self == nil || c.bridged() {
 		o.Subnets = append(o.Subnets, c.Subnets...)
+	}
+	if len(c.Peers) == 0 {
+		o.Port = 0 // whoever is in the group may send
 	}
 	for i := range c.Peers {
 		p := &c.Peers[i]
-		o.Subnets = append(o.Subnets, p.Subnets...)
+		if !c.bridged() {
+			o.Subnets = append(o.Subnets, p.Subnets...)
+		}
 		if a := p.reachedBy(underlay); p != self && a.IsValid() {
 			o.Peers = append(o.Peers, a)
 		}
@@ -110,11 +176,11 @@ func (d *desired) reach(c *Config, p *Peer) error {
 	if !tunnelled {
 		return nil
 	}
-	remote := p.reachedBy(d.addr)
-	if !remote.IsValid() {
-		return errcode.Errorf(errcode.InvalidConfig, "peers: %s has no underlay address of the family of this node's, %s", p.Name, d.addr)
+	remote, err := d.remoteOf(p)
+	if err != nil {
+		return err
 	}
-	if mac.String() == d.mac.String() {
+	if mac.String() == d.tunnel.mac.String() {
 		return errcode.Errorf(errcode.InvalidConfig, "peers: %s has the MAC address of this node, %s", p.Name, mac)
 	}
 	if other, ok := d.forwards[mac.String()]; ok {

@@ -475,9 +475,9 @@ func TestParsePeers(t *testing.T) {
 	t.Parallel()
 	good := `[{"name": "a", "underlay": ["192.0.2.1", "2001:db8::1"], "subnets": ["10.1.0.0/24", "fd00:1::/64"], "mac": "02:00:00:00:00:01"},
 		{"name": "b", "underlay": ["192.0.2.2"], "subnets": ["10.2.0.0/24"]}]`
-	peers, err := overlay.ParsePeers("peers", []byte(good))
-	if err != nil || len(peers) != 2 || peers[0].MAC.String() != "02:00:00:00:00:01" || len(peers[0].Underlay) != 2 {
-		t.Errorf("read %v, %v", peers, err)
+	c := &overlay.Config{}
+	if err := c.ParsePeers("peers", []byte(good)); err != nil || len(c.Peers) != 2 || c.Peers[0].MAC.String() != "02:00:00:00:00:01" || len(c.Peers[0].Underlay) != 2 {
+		t.Errorf("read %v, %v", c.Peers, err)
 	}
 	for from, tt := range map[string]struct{ to, want string }{
 		`"a"`:               {`"b"`, "peers[1].name: b is the name of peers[0] as well"},
@@ -492,7 +492,7 @@ func TestParsePeers(t *testing.T) {
 		`[{"name"`:          {`{"name"`, "peers: no list of peers"},
 		`"subnets": ["10.2`: {`"subnets": 5, "x": ["10.2`, "peers[1].subnets: it is a JSON number"},
 	} {
-		_, err := overlay.ParsePeers("peers", []byte(strings.Replace(good, from, tt.to, 1)))
+		err := c.ParsePeers("peers", []byte(strings.Replace(good, from, tt.to, 1)))
 		errtest.WantKey(t, err, errcode.InvalidConfig, tt.want)
 	}
 }

@@ -17,7 +17,7 @@ import (
 type Peer struct {
 	Name     string
 	Underlay []netip.Addr     // at most one of each family
-	Subnets  []netip.Prefix   // of its pods
+	Subnets  []netip.Prefix   // of its pods; bridged: without meaning
 	MAC      net.HardwareAddr // of its device, where it does not follow from the subnets; nil: it does
 }
 
@@ -29,11 +29,12 @@ type peerText struct {
 	MAC      string   `json:"mac"`
 }
 
-// ParsePeers reads a list of peers in JSON. The error has the code errcode.InvalidConfig, and names the key, which begins with at.
-func ParsePeers(at string, text []byte) ([]Peer, error) {
+// ParsePeers takes the peers from a list in JSON. The error has the code errcode.InvalidConfig, and names the key, which begins with at; the peers are
+// then those that there were.
+func (c *Config) ParsePeers(at string, text []byte) error {
 	var list []json.RawMessage
 	if err := json.Unmarshal(text, &list); err != nil {
-		return nil, errcode.Errorf(errcode.InvalidConfig, "%s: no list of peers: %w", at, err)
+		return errcode.Errorf(errcode.InvalidConfig, "%s: no list of peers: %w", at, err)
 	}
 	peers := make([]Peer, len(list))
 	for i := range list {
@@ -43,20 +44,27 @@ func ParsePeers(at string, text []byte) ([]Peer, error) {
 		if err == nil {
 			peers[i], err = t.parse(here)
 		}
+		if err == nil && len(t.Subnets) == 0 && !c.bridged() {
+			err = errcode.Errorf(errcode.InvalidConfig, "%s.subnets: missing; %s has no pods then", here, t.Name)
+		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return peers, unequal(at, peers)
+	if err := unequal(at, peers); err != nil {
+		return err
+	}
+	c.Peers = peers
+	return nil
 }
 
-// ReadPeers reads a list of peers from a file.
-func ReadPeers(path string) ([]Peer, error) {
-	text, err := os.ReadFile(path)
+// ReadPeers takes the peers from PeersFile, like ParsePeers.
+func (c *Config) ReadPeers() error {
+	text, err := os.ReadFile(c.PeersFile)
 	if err != nil {
-		return nil, errcode.Errorf(errcode.InvalidConfig, "peersFile: %w", err)
+		return errcode.Errorf(errcode.InvalidConfig, "peersFile: %w", err)
 	}
-	return ParsePeers("peersFile "+path+": peers", text)
+	return c.ParsePeers("peersFile "+c.PeersFile+": peers", text)
 }
 
 func (t *peerText) read(at string, text []byte) error {
@@ -98,9 +106,6 @@ func (t *peerText) parse(at string) (p Peer, err error) {
 			return p, bad("subnets["+strconv.Itoa(i)+"]", s, "subnet, such as 10.244.1.0/24 or fd00:1::/64")
 		}
 		p.Subnets = append(p.Subnets, subnet)
-	}
-	if len(p.Subnets) == 0 {
-		return p, errcode.Errorf(errcode.InvalidConfig, "%s.subnets: missing; %s has no pods then", at, p.Name)
 	}
 	if t.MAC != "" {
 		if p.MAC, err = net.ParseMAC(t.MAC); err != nil || len(p.MAC) != 6 || p.MAC[0]&1 != 0 {

@@ -17,10 +17,14 @@ func Spot(n *netutil.Namespace, c *Config) (right bool, s *Status, err error) {
 	if err != nil {
 		return false, nil, err
 	}
-	r := &reconciler{n: n, desired: d}
-	s = &Status{Underlay: d.addr, MTU: d.mtu}
-	if err := r.device(); err != nil || r.link == nil || len(r.found) > 0 {
+	r := &reconciler{n: n, desired: d, sampled: true}
+	s = &Status{Underlay: d.addr, MTU: d.tunnel.mtu}
+	if ok, err := r.devicesStand(); !ok || err != nil {
 		return false, s, err
+	}
+	link := r.link
+	if r.hub != nil {
+		link = r.hub
 	}
 	var asks []rawnl.Message
 	var checks []func(a *rawnl.Answer) bool
@@ -30,7 +34,7 @@ func Spot(n *netutil.Namespace, c *Config) (right bool, s *Status, err error) {
 	for p := range d.addrs {
 		ask(rtnl.GetEntry(p.Addr()), func(a *rawnl.Answer) bool {
 			return anyRoute(a, func(have *rtnl.Route) bool {
-				return have.Type == unix.RTN_LOCAL && have.Dst == p && have.Link == r.link.Index
+				return have.Type == unix.RTN_LOCAL && have.Dst.Addr() == p.Addr() && have.Dst.IsSingleIP() && have.Link == link.Index
 			})
 		})
 	}
@@ -67,6 +71,21 @@ func Spot(n *netutil.Namespace, c *Config) (right bool, s *Status, err error) {
 	}
 	right, err = netutil.NFT(n).SpotOverlay(c.filter(d.addr))
 	return right, s, err
+}
+
+// devicesStand looks at the devices, and where pods are on one link, at who gets what is for all: the kernel tells of that only together with what the
+// device has learnt.
+func (r *reconciler) devicesStand() (bool, error) {
+	steps := []func() error{r.tunnelDevice}
+	if r.bridge != nil {
+		steps = append(steps, r.bridgeDevice, r.tunnelPort, r.floodEntries)
+	}
+	for _, step := range steps {
+		if err := step(); err != nil || len(r.found) > 0 {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func first[T any](a *rawnl.Answer, parse func([]byte) (T, bool)) (v T, ok bool) {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -79,15 +80,14 @@ type settingsText struct {
 	MTU      int            `json:"mtu"`
 	Direct   bool           `json:"direct"`
 	Subnets  []netip.Prefix `json:"subnets"`
+	Bridge   string         `json:"bridge"`
+	Group    netip.Addr     `json:"group"`
+	Gateways []netip.Prefix `json:"gateways"`
 	File     string         `json:"peersFile"`
 }
 
 // Save keeps settings and peers.
 func (s *Store) Save(c *Config) error {
-	settings, err := json.Marshal(settingsText{c.Network, c.VNI, c.Port, c.Device, c.Underlay, c.MTU, c.Direct, c.Subnets, c.PeersFile})
-	if err != nil {
-		return storeError(err)
-	}
 	var lines bytes.Buffer
 	for i := range c.Peers {
 		line, err := json.Marshal(textOf(&c.Peers[i]))
@@ -96,7 +96,35 @@ func (s *Store) Save(c *Config) error {
 		}
 		lines.Write(append(line, '\n'))
 	}
-	return errors.Join(s.state.Write(peersFile, lines.Bytes()), s.state.Write(settingsFile, settings))
+	return errors.Join(s.state.Write(peersFile, lines.Bytes()), s.saveSettings(c))
+}
+
+func (s *Store) saveSettings(c *Config) error {
+	settings, err := json.Marshal(settingsText{
+		c.Network, c.VNI, c.Port, c.Device, c.Underlay, c.MTU, c.Direct, c.Subnets, c.Bridge, c.Group, c.Gateways, c.PeersFile,
+	})
+	if err != nil {
+		return storeError(err)
+	}
+	return s.state.Write(settingsFile, settings)
+}
+
+// AddGateways keeps addresses that the bridge has got besides.
+func (s *Store) AddGateways(gateways []netip.Prefix) error {
+	c, err := s.Settings()
+	if c == nil || err != nil {
+		return err
+	}
+	known := len(c.Gateways)
+	for _, g := range gateways {
+		if !slices.Contains(c.Gateways, g) {
+			c.Gateways = append(c.Gateways, g)
+		}
+	}
+	if len(c.Gateways) == known {
+		return nil
+	}
+	return s.saveSettings(c)
 }
 
 func textOf(p *Peer) peerText {
@@ -123,8 +151,23 @@ func (s *Store) Load() (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Peers, err = parseLines(text)
-	return c, err
+	if c.Peers, err = parseLines(text); err != nil {
+		return nil, err
+	}
+	return c, s.Recall(c)
+}
+
+// Recall adds to settings what no configuration has: the addresses and ports that the bridge has got by and by.
+func (s *Store) Recall(c *Config) error {
+	last, err := s.Settings()
+	if err != nil || !c.bridged() {
+		return err
+	}
+	if last != nil {
+		c.Gateways = last.Gateways
+	}
+	c.Ports, err = s.Users()
+	return err
 }
 
 // Refresh is Load with the peers of the file, if they came from one. If that is no good, what it had last is in force, and the error says so besides.
@@ -133,11 +176,9 @@ func (s *Store) Refresh() (c *Config, err error) {
 	if c == nil || err != nil || c.PeersFile == "" {
 		return c, err
 	}
-	peers, err := ReadPeers(c.PeersFile)
-	if err != nil {
+	if err := c.ReadPeers(); err != nil {
 		return c, errcode.Errorf(errcode.InvalidConfig, "%w; the last list that was good stays in force", err)
 	}
-	c.Peers = peers
 	return c, nil
 }
 
@@ -151,7 +192,10 @@ func (s *Store) Settings() (*Config, error) {
 	if err := json.Unmarshal(text, &t); err != nil {
 		return nil, storeError(fmt.Errorf("%s: %w", filepath.Join(string(s.state), settingsFile), err))
 	}
-	return &Config{t.Network, t.VNI, t.Port, t.Device, t.Underlay, t.MTU, t.Direct, t.Subnets, nil, t.File}, nil
+	return &Config{
+		Network: t.Network, VNI: t.VNI, Port: t.Port, Device: t.Device, Underlay: t.Underlay, MTU: t.MTU, Direct: t.Direct, Subnets: t.Subnets,
+		Bridge: t.Bridge, Group: t.Group, Gateways: t.Gateways, PeersFile: t.File,
+	}, nil
 }
 
 func parseLines(text []byte) (peers []Peer, err error) {
@@ -234,7 +278,7 @@ func (s *Store) Lock() (unlock func(), err error) {
 	return func() { _ = dir.Close() }, nil
 }
 
-// Use notes that somebody needs the tunnel.
+// Use notes that somebody needs the tunnel. Where there is a bridge, the name is that of his link.
 func (s *Store) Use(user string) error {
 	f, err := os.OpenFile(filepath.Join(s.run, usersFolder, user), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err == nil {
@@ -249,6 +293,19 @@ func (s *Store) Leave(user string) (last bool, err error) {
 		return false, storeError(err)
 	}
 	return s.unused()
+}
+
+// Users are those who need the tunnel.
+func (s *Store) Users() ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(s.run, usersFolder))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, storeError(err)
+	}
+	var users []string
+	for _, e := range entries {
+		users = append(users, e.Name())
+	}
+	return users, nil
 }
 
 func (s *Store) unused() (bool, error) {
@@ -269,17 +326,17 @@ func (s *Store) unused() (bool, error) {
 
 // Keep has only those users left for which valid is true, and tells whether there are none.
 func (s *Store) Keep(valid func(user string) bool) (none bool, err error) {
-	entries, err := os.ReadDir(filepath.Join(s.run, usersFolder))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, storeError(err)
+	users, err := s.Users()
+	if err != nil {
+		return false, err
 	}
 	none = true
-	for _, e := range entries {
-		if valid(e.Name()) {
+	for _, user := range users {
+		if valid(user) {
 			none = false
 			continue
 		}
-		if err := os.Remove(filepath.Join(s.run, usersFolder, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(filepath.Join(s.run, usersFolder, user)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return false, storeError(err)
 		}
 	}

@@ -42,7 +42,7 @@ func reconcile(n *netutil.Namespace, c *Config, repair bool) (*Status, error) {
 		return nil, err
 	}
 	r := &reconciler{n: n, desired: d, repair: repair}
-	for _, step := range []func() error{r.device, r.addresses, r.neighborEntries, r.forwardingEntries, r.routeEntries} {
+	for _, step := range r.steps() {
 		if err = step(); err != nil {
 			break
 		}
@@ -51,7 +51,7 @@ func reconcile(n *netutil.Namespace, c *Config, repair bool) (*Status, error) {
 	if err == nil {
 		err = r.filter(c)
 	}
-	return &Status{r.found, d.addr, d.mtu}, err
+	return &Status{r.found, d.addr, d.tunnel.mtu}, err
 }
 
 // prepare works out what the kernel is to hold.
@@ -71,8 +71,20 @@ type reconciler struct {
 	n *netutil.Namespace
 	*desired
 	repair bool
-	link   *rtnl.Link // the device; nil if it is not there
-	found  []Difference
+	// sampled tells that not all peers are wanted, so nothing is too much.
+	sampled bool
+	link    *rtnl.Link // the tunnel's device; nil if it is not there
+	hub     *rtnl.Link // the bridge; nil if it is not there, or none is wanted
+	found   []Difference
+}
+
+// steps are in the order in which one builds on another. A tunnel that the network had before goes early: the kernel takes no route to a gateway that
+// another interface leads to, and a bridge with both tunnels could send in circles.
+func (r *reconciler) steps() []func() error {
+	if r.bridge == nil {
+		return []func() error{r.tunnelDevice, r.formerDevices, r.addresses, r.neighborEntries, r.forwardingEntries, r.routeEntries}
+	}
+	return []func() error{r.tunnelDevice, r.formerDevices, r.bridgeDevice, r.tunnelPort, r.otherPorts, r.addresses, r.floodEntries}
 }
 
 func (r *reconciler) differs(format string, args ...any) {
@@ -112,109 +124,6 @@ func (r *reconciler) carryOut(changes []change) error {
 	return nil
 }
 
-// device makes the tunnel's device, up. One of other properties that cannot be changed is made anew.
-func (r *reconciler) device() error {
-	l, have, err := r.findDevice()
-	if err != nil {
-		return err
-	}
-	if l != nil && r.halfMade(l) {
-		r.differs("interface %s has no alias", r.name)
-		if err := r.carryOut([]change{{Message: rtnl.SetAlias(l.Index, r.alias), what: "name interface " + r.name}}); err != nil {
-			return err
-		}
-	} else if l != nil && l.Alias != r.alias {
-		return errcode.Errorf(errcode.AlreadyExists, "vni: interface %s is there already, and not this network's (its alias is %q)", r.name, l.Alias)
-	}
-	if l != nil && (have.Port != r.vxlan.Port || have.Local != r.vxlan.Local || have.VNI != r.vxlan.VNI) {
-		r.differs("interface %s sends from %s to port %d, not from %s to %d", r.name, have.Local, have.Port, r.vxlan.Local, r.vxlan.Port)
-		if err := r.carryOut([]change{{Message: rtnl.DelLink(r.name), what: "remove interface " + r.name, harmless: unix.ENODEV}}); err != nil {
-			return err
-		}
-		l = nil
-		if !r.repair {
-			return nil
-		}
-	} else if l == nil {
-		r.differs("no interface %s", r.name)
-	}
-	if l == nil && r.repair {
-		if l, err = r.makeDevice(); err != nil {
-			return err
-		}
-	}
-	if r.link = l; l == nil {
-		return nil
-	}
-	return r.adjust()
-}
-
-// halfMade tells that somebody here made the device and died before it got its alias, which the kernel takes only when there is one.
-func (d *desired) halfMade(l *rtnl.Link) bool {
-	return l.Kind == "vxlan" && l.Alias == "" && d.mark != nil && l.MAC.String() == d.mark.String()
-}
-
-func (r *reconciler) findDevice() (*rtnl.Link, rtnl.VXLAN, error) {
-	answers, err := netutil.Ask(r.n, rtnl.GetLink(r.name))
-	switch {
-	case err != nil:
-		return nil, rtnl.VXLAN{}, err
-	case errors.Is(answers[0].Err, unix.ENODEV):
-		return nil, rtnl.VXLAN{}, nil
-	case answers[0].Err != nil || len(answers[0].Bodies) == 0:
-		return nil, rtnl.VXLAN{}, errcode.Errorf(errcode.Kernel, "overlay: interface %s: %w", r.name, answers[0].Err)
-	}
-	v, _ := rtnl.ParseVXLAN(answers[0].Bodies[0])
-	return rtnl.ParseLink(answers[0].Bodies[0]), v, nil
-}
-
-func (r *reconciler) makeDevice() (*rtnl.Link, error) {
-	answers, err := netutil.Ask(r.n, rtnl.NewVXLAN(rtnl.End{Name: r.name, MTU: r.mtu, MAC: r.mark}, r.vxlan))
-	if err != nil {
-		return nil, err
-	}
-	switch err := answers[0].Err; {
-	case errors.Is(err, unix.EEXIST):
-		return nil, errcode.Errorf(errcode.AlreadyExists, "vni: another VXLAN interface has VNI %d on port %d", r.vxlan.VNI, r.vxlan.Port)
-	case errors.Is(err, unix.EOPNOTSUPP):
-		return nil, errcode.Errorf(errcode.Kernel, "overlay: this kernel has no VXLAN (module vxlan): %w", err)
-	case err != nil:
-		return nil, errcode.Errorf(errcode.Kernel, "overlay: make interface %s: %w", r.name, err)
-	}
-	l, _, err := r.findDevice() // with the MAC address that marks it, until it is adjusted
-	if err == nil && l == nil {
-		err = errcode.Errorf(errcode.Kernel, "overlay: interface %s is gone again", r.name)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return l, r.carryOut([]change{{Message: rtnl.SetAlias(l.Index, r.alias), what: "name interface " + r.name}})
-}
-
-// adjust gives the device its MTU and MAC address, and takes it up.
-func (r *reconciler) adjust() error {
-	l := r.link
-	c := rtnl.Change{}
-	if l.MTU != r.mtu {
-		r.differs("interface %s has the MTU %d, not %d", r.name, l.MTU, r.mtu)
-		c.MTU = r.mtu
-	}
-	if l.MAC.String() != r.mac.String() {
-		r.differs("interface %s has the MAC address %s, not %s", r.name, l.MAC, r.mac)
-		c.MAC = r.mac
-	}
-	if !l.Up() {
-		if len(r.found) == 0 {
-			r.differs("interface %s is down", r.name)
-		}
-		c.Up = true
-	}
-	if c.MTU == 0 && c.MAC == nil && !c.Up {
-		return nil
-	}
-	return r.carryOut([]change{{Message: rtnl.SetLink(l.Index, c), what: "set up interface " + r.name}})
-}
-
 // macOf reads what net.HardwareAddr wrote.
 func macOf(text string) net.HardwareAddr {
 	mac, _ := net.ParseMAC(text)
@@ -234,41 +143,35 @@ func (r *reconciler) families() (out []netip.Addr) {
 	return out
 }
 
-// addresses gives the device the first address of each of the node's subnets, which the host itself sends from to other nodes' pods.
+// addresses gives the device the first address of each of the node's subnets, which the host itself sends from to other nodes' pods, or the bridge its own.
 func (r *reconciler) addresses() error {
-	have := map[netip.Prefix]bool{}
-	if r.link != nil {
-		for _, like := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
-			list, err := netutil.AddrsOf(r.n, r.link, like)
-			if err != nil {
-				return err
-			}
-			for _, a := range list {
-				if !a.Prefix.Addr().IsLinkLocalUnicast() {
-					have[a.Prefix] = true
-				}
-			}
-		}
+	link, name := r.link, r.tunnel.name
+	if r.bridge != nil {
+		link, name = r.hub, r.bridge.name
+	}
+	have, err := r.addressesOf(link)
+	if err != nil {
+		return err
 	}
 	var changes []change
 	for p := range have {
-		if !r.addrs[p] {
-			r.differs("interface %s has the address %s", r.name, p)
-			changes = append(changes, change{rtnl.DelAddr(rtnl.Addr{Prefix: p, Link: r.link.Index}), "remove address " + p.String(), unix.EADDRNOTAVAIL})
+		if !r.addrs[p] && r.bridge == nil { // the bridge may have others besides
+			r.differs("interface %s has the address %s", name, p)
+			changes = append(changes, change{rtnl.DelAddr(rtnl.Addr{Prefix: p, Link: link.Index}), "remove address " + p.String(), unix.EADDRNOTAVAIL})
 		}
 	}
 	for p := range r.addrs {
 		if have[p] {
 			continue
 		}
-		if p.Addr().Is6() && r.link != nil && r.repair { // hosts like to disable IPv6 in new interfaces
-			if _, err := r.n.SetSysctl("0", "net", "ipv6", "conf", r.name, "disable_ipv6"); err != nil {
+		if p.Addr().Is6() && link != nil && r.repair { // hosts like to disable IPv6 in new interfaces
+			if _, err := r.n.SetSysctl("0", "net", "ipv6", "conf", name, "disable_ipv6"); err != nil {
 				return err
 			}
 		}
-		r.differs("interface %s lacks the address %s", r.name, p)
-		if r.link != nil {
-			a := rtnl.Addr{Prefix: p, Link: r.link.Index}
+		r.differs("interface %s lacks the address %s", name, p)
+		if link != nil {
+			a := rtnl.Addr{Prefix: p, Link: link.Index}
 			if p.Addr().Is6() {
 				a.Flags = unix.IFA_F_NODAD
 			}
@@ -276,6 +179,26 @@ func (r *reconciler) addresses() error {
 		}
 	}
 	return r.carryOut(changes)
+}
+
+// addressesOf are a link's addresses that somebody has given it; none if there is no link.
+func (r *reconciler) addressesOf(l *rtnl.Link) (map[netip.Prefix]bool, error) {
+	have := map[netip.Prefix]bool{}
+	for _, like := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		if l == nil {
+			break
+		}
+		list, err := netutil.AddrsOf(r.n, l, like)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range list {
+			if !a.Prefix.Addr().IsLinkLocalUnicast() {
+				have[a.Prefix] = true
+			}
+		}
+	}
+	return have, nil
 }
 
 // neighborEntries tell which MAC address stands for a peer.
@@ -286,7 +209,7 @@ func (r *reconciler) neighborEntries() error {
 		if r.link == nil {
 			break
 		}
-		bodies, err := netutil.List(r.n, "neighbours of "+r.name, rtnl.GetNeighbors(r.link.Index, like))
+		bodies, err := netutil.List(r.n, "neighbours of "+r.tunnel.name, rtnl.GetNeighbors(r.link.Index, like))
 		if err != nil {
 			return err
 		}
@@ -320,7 +243,7 @@ func (r *reconciler) forwardingEntries() error {
 	var changes []change
 	missing := maps.Clone(r.forwards)
 	if r.link != nil {
-		bodies, err := netutil.List(r.n, "forwarding entries of "+r.name, rtnl.GetFDBs(r.link.Index))
+		bodies, err := netutil.List(r.n, "forwarding entries of "+r.tunnel.name, rtnl.GetFDBs(r.link.Index))
 		if err != nil {
 			return err
 		}
@@ -392,11 +315,14 @@ func (r *reconciler) ours(have *rtnl.Route) bool {
 	if have.Protocol != protocol || have.Table != unix.RT_TABLE_MAIN {
 		return false
 	}
-	return r.link != nil && have.Link == r.link.Index || have.Priority == int(r.vxlan.VNI) && !r.isTunnel(have)
+	return r.link != nil && have.Link == r.link.Index || isDirect(have, r.vxlan.VNI)
 }
 
+// isDirect tells whether a route of an overlay's goes beside the tunnel of a VNI.
+func isDirect(have *rtnl.Route, vni uint32) bool { return have.Priority == int(vni) && !isTunnel(have) }
+
 // isTunnel tells whether a route goes through a tunnel: its gateway is the first address of what it leads to.
-func (r *reconciler) isTunnel(have *rtnl.Route) bool { return have.Gateway == have.Dst.Addr() }
+func isTunnel(have *rtnl.Route) bool { return have.Gateway == have.Dst.Addr() }
 
 // route is the route as the kernel tells of it.
 func (r *reconciler) route(dst netip.Prefix, w way) rtnl.Route {
@@ -426,47 +352,4 @@ func (r *reconciler) filter(c *Config) (err error) {
 		r.differs("%d elements in the packet filter", n)
 	}
 	return err
-}
-
-// Remove takes a network's overlay away: its device, all that leads through it, and the routes beside it. It succeeds if there is nothing. Of c the
-// network, the VNI and the node's own subnets count.
-func Remove(n *netutil.Namespace, c *Config) error {
-	return errors.Join(netutil.NFT(n).RemoveOverlay(c.Network), remove(n, c))
-}
-
-func remove(n *netutil.Namespace, c *Config) error {
-	unlock, err := n.Lock()
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	r := &reconciler{n: n, repair: true, desired: &desired{name: c.DeviceName(), vxlan: rtnl.VXLAN{VNI: c.VNI}}}
-	if len(c.Subnets) > 0 {
-		r.mark = deviceMAC(c.VNI, c.Subnets)
-	}
-	l, _, err := r.findDevice()
-	if err != nil {
-		return err
-	}
-	if l != nil && l.Alias != aliasOf(c.Network) && !r.halfMade(l) {
-		return nil // another's, and so are the routes with its number
-	}
-	var changes []change
-	if l != nil {
-		changes = append(changes, change{rtnl.DelLink(r.name), "remove interface " + r.name, unix.ENODEV})
-	}
-	for _, like := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
-		bodies, err := netutil.List(n, "routes", rtnl.GetRoutes(like))
-		if err != nil {
-			return err
-		}
-		for _, b := range bodies {
-			for _, have := range rtnl.ParseRoute(b) {
-				if r.ours(&have) {
-					changes = append(changes, change{rtnl.DelRoute(have), "remove the route to " + have.Dst.String(), unix.ESRCH})
-				}
-			}
-		}
-	}
-	return r.carryOut(changes)
 }

@@ -28,6 +28,8 @@ type Link struct {
 	Child             Child
 	VLANFiltering     bool // of a bridge
 	Hairpin, Isolated bool // of a bridge's port
+	// AsksAll tells of a bridge's port that it gets each ARP request and neighbour solicitation, those too that the kernel could answer.
+	AsksAll bool
 }
 
 // Up tells whether it is administratively up.
@@ -39,6 +41,7 @@ const (
 	vethPeer         = 1  // VETH_INFO_PEER
 	bridgeVLANFilter = 7  // IFLA_BR_VLAN_FILTERING
 	portMode         = 4  // IFLA_BRPORT_MODE: hairpin
+	portSuppress     = 32 // IFLA_BRPORT_NEIGH_SUPPRESS, since 4.15
 	portIsolated     = 33 // IFLA_BRPORT_ISOLATED
 	infoKind         = 1  // IFLA_INFO_KIND
 	infoData         = 2  // IFLA_INFO_DATA
@@ -129,6 +132,8 @@ func (l *Link) parseInfo(info []byte) {
 	l.Child = parseChild(l.Kind, rawnl.Find(info, infoData))
 	port := rawnl.Find(info, infoSlaveData)
 	l.Hairpin, l.Isolated = byteOf(rawnl.Find(port, portMode)) != 0, byteOf(rawnl.Find(port, portIsolated)) != 0
+	suppress := rawnl.Find(port, portSuppress)
+	l.AsksAll = suppress != nil && byteOf(suppress) == 0
 }
 
 func number(v []byte) uint32 {
@@ -237,6 +242,7 @@ type Change struct {
 	Master            int
 	Group             uint32
 	Hairpin, Isolated bool // of a bridge's port; only on
+	Suppress          bool // of a bridge's port: it gets no ARP request and no neighbour solicitation that the kernel can answer; only on
 	Up, Down, Promisc bool
 	NoLinkLocal       bool // IPv6: give it no link-local address when it comes up
 	VLANFiltering     bool // of a bridge; only on
@@ -262,7 +268,7 @@ func SetLink(index int, c Change) rawnl.Message {
 	if c.TxQLen != nil {
 		a.Uint32(unix.IFLA_TXQLEN, uint32(*c.TxQLen))
 	}
-	if c.Hairpin || c.Isolated {
+	if c.Hairpin || c.Isolated || c.Suppress {
 		a.Nested(unix.IFLA_LINKINFO, c.port)
 	}
 	if c.VLANFiltering {
@@ -288,6 +294,9 @@ func (c Change) port(a *rawnl.Attrs) {
 		}
 		if c.Isolated {
 			a.Uint8(portIsolated, 1)
+		}
+		if c.Suppress {
+			a.Uint8(portSuppress, 1)
 		}
 	})
 }

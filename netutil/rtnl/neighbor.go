@@ -24,22 +24,30 @@ type FDB struct {
 	Link   int
 	MAC    net.HardwareAddr
 	Remote netip.Addr
+	Via    int // index of the link on the way to Remote; 0: that of the route there
 	// External marks those that a program keeps up to date by itself (NTF_EXT_LEARNED); entries made by hand do not have it.
 	External bool
 	State    uint16 // NUD_
 }
+
+// ForAll is the MAC address of the entries by which frames go that are for all, or for nobody known.
+var ForAll = net.HardwareAddr{0, 0, 0, 0, 0, 0}
 
 // What linux/neighbour.h has beyond package unix.
 const (
 	headerOfNeighbor  = unix.SizeofNdMsg
 	neighborDst       = 1  // NDA_DST
 	neighborMAC       = 2  // NDA_LLADDR
+	neighborVia       = 8  // NDA_IFINDEX
 	neighborProtocol  = 12 // NDA_PROTOCOL
 	neighborFlagSelf  = 0x02
 	neighborFlagExt   = 0x10 // NTF_EXT_LEARNED
 	neighborPermanent = 0x80 // NUD_PERMANENT
 	neighborNoARP     = 0x40 // NUD_NOARP
 )
+
+// Permanent tells whether the kernel would never forget or change the entry by itself.
+func (f *FDB) Permanent() bool { return f.State&neighborPermanent != 0 }
 
 // Permanent tells whether the kernel would never forget or change the entry by itself.
 func (n *Neighbor) Permanent() bool { return n.State&neighborPermanent != 0 }
@@ -83,9 +91,8 @@ func GetNeighbor(link int, addr netip.Addr) rawnl.Message {
 
 // GetNeighbors asks for all entries of a link, of the family of like.
 func GetNeighbors(link int, like netip.Addr) rawnl.Message {
-	const neighborLink = 8 // NDA_IFINDEX
 	var a rawnl.Attrs
-	a.Uint32(neighborLink, uint32(link))
+	a.Uint32(neighborVia, uint32(link))
 	return rawnl.Message{Type: unix.RTM_GETNEIGH, Flags: unix.NLM_F_DUMP, Body: neighborBody(family(like), 0, 0, 0, a)}
 }
 
@@ -111,6 +118,9 @@ func ParseNeighbor(b []byte) (n Neighbor, ok bool) {
 func (f *FDB) attrs() (a rawnl.Attrs) {
 	a.Bytes(neighborDst, f.Remote.AsSlice())
 	a.Bytes(neighborMAC, f.MAC)
+	if f.Via != 0 {
+		a.Uint32(neighborVia, uint32(f.Via))
+	}
 	return a
 }
 
@@ -127,6 +137,13 @@ func SetFDB(f FDB) rawnl.Message {
 		Type: unix.RTM_NEWNEIGH, Flags: unix.NLM_F_CREATE | unix.NLM_F_REPLACE,
 		Body: neighborBody(unix.AF_BRIDGE, f.Link, neighborPermanent|neighborNoARP, f.flags(), f.attrs()),
 	}
+}
+
+// AppendFDB adds one of the hosts to which all frames for a MAC address go. The kernel answers unix.EEXIST if it is one already.
+func AppendFDB(f FDB) rawnl.Message {
+	m := SetFDB(f)
+	m.Flags = unix.NLM_F_CREATE | unix.NLM_F_APPEND
+	return m
 }
 
 // DelFDB removes an entry. The kernel answers unix.ENOENT if there is none.
@@ -156,6 +173,8 @@ func ParseFDB(b []byte) (f FDB, ok bool) {
 		switch kind {
 		case neighborDst:
 			f.Remote = addr(v, f.Remote)
+		case neighborVia:
+			f.Via = int(number(v))
 		case neighborMAC:
 			f.MAC = append(net.HardwareAddr(nil), v...)
 		}

@@ -3,23 +3,42 @@ package rtnl
 import (
 	"encoding/binary"
 	"net/netip"
+	"strconv"
 
 	"github.com/cnibox/cnibox/netutil/rawnl"
 )
 
-// VXLAN is what a VXLAN device has of its own (linux/if_link.h, RFC 7348). It learns nothing from what it receives.
+// VXLAN is what a VXLAN device has of its own (linux/if_link.h, RFC 7348).
 type VXLAN struct {
-	VNI   uint32     // of 24 bits
-	Port  uint16     // UDP, of all that it sends to and receives on
-	Local netip.Addr // that it sends from
+	VNI    uint32     // of 24 bits
+	Port   uint16     // UDP, of all that it sends to and receives on
+	Local  netip.Addr // that it sends from
+	Group  netip.Addr // multicast, where frames for all go; the zero Addr: none
+	Link   int        // index of the link on which the group is joined; 0 without a group
+	Learns bool       // from what it receives, behind which host a MAC address is
+}
+
+// String is what tells the devices of one VNI apart.
+func (v VXLAN) String() string {
+	text := "from " + v.Local.String() + " to port " + strconv.Itoa(int(v.Port))
+	if v.Group.IsValid() {
+		text += " and group " + v.Group.String()
+	}
+	if v.Learns {
+		text += ", learning"
+	}
+	return text
 }
 
 // What linux/if_link.h has beyond package unix.
 const (
 	vxlanID       = 1  // IFLA_VXLAN_ID
+	vxlanGroup    = 2  // IFLA_VXLAN_GROUP
+	vxlanLink     = 3  // IFLA_VXLAN_LINK
 	vxlanLocal    = 4  // IFLA_VXLAN_LOCAL
 	vxlanLearning = 7  // IFLA_VXLAN_LEARNING
 	vxlanPort     = 15 // IFLA_VXLAN_PORT
+	vxlanGroup6   = 16 // IFLA_VXLAN_GROUP6
 	vxlanLocal6   = 17 // IFLA_VXLAN_LOCAL6
 )
 
@@ -29,13 +48,21 @@ func NewVXLAN(end End, v VXLAN) rawnl.Message {
 }
 
 func (v VXLAN) data(a *rawnl.Attrs) {
-	local := uint16(vxlanLocal)
+	local, group := uint16(vxlanLocal), uint16(vxlanGroup)
 	if v.Local.Is6() {
-		local = vxlanLocal6
+		local, group = vxlanLocal6, vxlanGroup6
 	}
 	a.Uint32(vxlanID, v.VNI)
 	a.Bytes(local, v.Local.AsSlice())
-	a.Uint8(vxlanLearning, 0)
+	if v.Group.IsValid() {
+		a.Bytes(group, v.Group.AsSlice())
+		a.Uint32(vxlanLink, uint32(v.Link))
+	}
+	learns := uint8(0)
+	if v.Learns {
+		learns = 1
+	}
+	a.Uint8(vxlanLearning, learns)
 	a.Bytes(vxlanPort, binary.BigEndian.AppendUint16(nil, v.Port))
 }
 
@@ -51,6 +78,12 @@ func ParseVXLAN(b []byte) (v VXLAN, ok bool) {
 			v.VNI = number(value)
 		case vxlanLocal, vxlanLocal6:
 			v.Local = addr(value, v.Local)
+		case vxlanGroup, vxlanGroup6:
+			v.Group = addr(value, v.Group)
+		case vxlanLink:
+			v.Link = int(number(value))
+		case vxlanLearning:
+			v.Learns = byteOf(value) != 0
 		case vxlanPort:
 			if len(value) == 2 {
 				v.Port = binary.BigEndian.Uint16(value)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"path/filepath"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -23,18 +24,27 @@ type conf struct {
 	Peers         json.RawMessage `json:"peers"`
 	PeersFile     string          `json:"peersFile"`
 	NodeSubnets   []string        `json:"nodeSubnets"`
+	Bridge        string          `json:"bridge"`
+	Group         string          `json:"group"`
+	IsGateway     *bool           `json:"isGateway"`
 	IPMasq        bool            `json:"ipMasq"`
 	Keep          bool            `json:"keep"`
 	DNS           types.DNS       `json:"dns"`
 	IPAM          struct {
-		Type   string `json:"type"`
-		Subnet string `json:"subnet"`
-		Ranges [][]struct {
-			Subnet string `json:"subnet"`
-		} `json:"ranges"`
+		Type string `json:"type"`
+		ipamRange
+		Ranges [][]ipamRange `json:"ranges"`
 	} `json:"ipam"`
 
 	overlay overlay.Config // without peers
+}
+
+// ipamRange is what the role reads of a range of the ipam plugin host-local.
+type ipamRange struct {
+	Subnet     string `json:"subnet"`
+	RangeStart string `json:"rangeStart"`
+	RangeEnd   string `json:"rangeEnd"`
+	Gateway    string `json:"gateway"`
 }
 
 func invalid(format string, args ...any) error {
@@ -47,11 +57,8 @@ func load(r *roles.Request) (*conf, error) {
 	if err := roles.Decode(r.Conf, c, false); err != nil {
 		return nil, err
 	}
-	if c.Mode != "" && c.Mode != "routed" {
-		return nil, invalid("mode: %q is not routed", c.Mode)
-	}
 	if c.IPAM.Type == "" {
-		return nil, invalid("ipam.type: missing; a routed interface is nothing without an address")
+		return nil, invalid("ipam.type: missing; an interface is nothing here without an address")
 	}
 	if err := c.checkNumbers(); err != nil {
 		return nil, err
@@ -59,7 +66,7 @@ func load(r *roles.Request) (*conf, error) {
 	if len(c.Peers) > 0 && c.PeersFile != "" {
 		return nil, invalid("peersFile: peers are there as well")
 	}
-	if len(c.Peers) == 0 && c.PeersFile == "" {
+	if len(c.Peers) == 0 && c.PeersFile == "" && c.Group == "" {
 		return nil, invalid("peers: missing, and no peersFile either")
 	}
 	if c.PeersFile != "" && !filepath.IsAbs(c.PeersFile) {
@@ -68,6 +75,9 @@ func load(r *roles.Request) (*conf, error) {
 	o := &c.overlay
 	*o = overlay.Config{Network: r.Owner.Network, VNI: uint32(c.VNI), Port: uint16(*c.Port), MTU: c.MTU, Direct: c.DirectRouting, PeersFile: c.PeersFile}
 	if err := c.readUnderlay(); err != nil {
+		return nil, err
+	}
+	if err := c.readMode(); err != nil {
 		return nil, err
 	}
 	subnets, err := c.subnets()
@@ -122,13 +132,29 @@ func (c *conf) subnets() (out []netip.Prefix, err error) {
 	if len(c.NodeSubnets) > 0 {
 		return out, err
 	}
+	c.eachRange(func(at string, r *ipamRange) { add(at+"subnet", r.Subnet) })
+	return widest(out), err
+}
+
+// eachRange calls f with the ranges of the ipam plugin, and with the key that each of theirs begins with.
+func (c *conf) eachRange(f func(at string, r *ipamRange)) {
 	if c.IPAM.Subnet != "" {
-		add("ipam.subnet", c.IPAM.Subnet)
+		f("ipam.", &c.IPAM.ipamRange)
 	}
 	for i, set := range c.IPAM.Ranges {
-		for j, r := range set {
-			add(roles.Elem(roles.Elem("ipam.ranges", i), j)+".subnet", r.Subnet)
+		for j := range set {
+			f(roles.Elem(roles.Elem("ipam.ranges", i), j)+".", &set[j])
 		}
 	}
-	return out, err
+}
+
+// widest leaves out those subnets that others hold.
+func widest(subnets []netip.Prefix) (out []netip.Prefix) {
+	slices.SortStableFunc(subnets, func(a, b netip.Prefix) int { return a.Bits() - b.Bits() })
+	for _, s := range subnets {
+		if !slices.ContainsFunc(out, s.Overlaps) {
+			out = append(out, s)
+		}
+	}
+	return out
 }

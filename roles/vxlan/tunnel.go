@@ -48,18 +48,22 @@ func (c *conf) stamp() (string, error) {
 }
 
 // readPeers reads the list of peers, of the file or the configuration.
-func (c *conf) readPeers() (err error) {
-	if c.PeersFile != "" {
-		c.overlay.Peers, err = overlay.ReadPeers(c.PeersFile)
-	} else {
-		c.overlay.Peers, err = overlay.ParsePeers("peers", c.Peers)
+func (c *conf) readPeers() error {
+	switch {
+	case c.PeersFile != "":
+		return c.overlay.ReadPeers()
+	case len(c.Peers) > 0:
+		return c.overlay.ParsePeers("peers", c.Peers)
 	}
-	return err
+	return nil // there is a group
 }
 
 // ensure has the tunnel stand, and returns the MTU of what goes through it. The lock must be held.
 func ensure(r *roles.Request, c *conf, s *overlay.Store) (mtu int, err error) {
 	stamp, err := c.stamp()
+	if err := s.Recall(&c.overlay); err != nil {
+		return 0, err
+	}
 	if err == nil && s.Stamp() == stamp {
 		if right, mtu, err := look(r, c, s); right || err != nil {
 			return mtu, err
@@ -80,7 +84,7 @@ func ensure(r *roles.Request, c *conf, s *overlay.Store) (mtu int, err error) {
 	if _, err := overlay.Look(r.Host, &c.overlay); err != nil {
 		return 0, err
 	}
-	if err := replaced(r, c, s); err != nil {
+	if err := changeMode(r, c, s); err != nil {
 		return 0, err
 	}
 	if err := errors.Join(s.Stamped(""), s.Save(&c.overlay)); err != nil {
@@ -96,7 +100,7 @@ func ensure(r *roles.Request, c *conf, s *overlay.Store) (mtu int, err error) {
 // look tells whether what can be seen at no great cost is right.
 func look(r *roles.Request, c *conf, s *overlay.Store) (right bool, mtu int, err error) {
 	some := c.overlay
-	if some.Peers, err = s.Sample(mostLooked); err != nil || len(some.Peers) == 0 {
+	if some.Peers, err = s.Sample(mostLooked); err != nil || len(some.Peers) == 0 && !some.Group.IsValid() {
 		return false, 0, nil // it will be made anew
 	}
 	right, status, err := overlay.Spot(r.Host, &some)
@@ -106,11 +110,18 @@ func look(r *roles.Request, c *conf, s *overlay.Store) (right bool, mtu int, err
 	return true, status.MTU, nil
 }
 
-// replaced takes away the tunnel of another VNI that the network had.
-func replaced(r *roles.Request, c *conf, s *overlay.Store) error {
+// changeMode takes away what the network had in another mode, unless pods still need it.
+func changeMode(r *roles.Request, c *conf, s *overlay.Store) error {
 	last, err := s.Settings()
-	if err != nil || last == nil || last.VNI == c.overlay.VNI {
+	if err != nil || last == nil || (last.Bridge == "") == (c.overlay.Bridge == "") {
 		return err
+	}
+	users, err := s.Users()
+	if err != nil {
+		return err
+	}
+	if len(users) > 1 { // one is this attachment
+		return invalid("mode: %d pods of network %s were attached in another mode; they must go first", len(users)-1, r.Owner.Network)
 	}
 	return overlay.Remove(r.Host, last)
 }

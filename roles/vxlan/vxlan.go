@@ -1,5 +1,5 @@
 // Package vxlan is the role that connects the pods of many nodes: each node has a subnet of its own, and what pods send to that of another node goes
-// through a VXLAN tunnel.
+// through a VXLAN tunnel; or else the pods of all nodes are on one link, which the tunnel makes of a bridge on each node.
 package vxlan
 
 import (
@@ -29,6 +29,9 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 	if err != nil {
 		return nil, err
 	}
+	if c.overlay.Bridge != "" {
+		return c.addBridged(ctx, r, mtu)
+	}
 	return roles.AddRouted(ctx, r, roles.Routed{MTU: mtu, Masquerade: c.IPMasq}, c.DNS)
 }
 
@@ -57,7 +60,7 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := c.readPeers(); err != nil {
+	if err := errors.Join(c.readPeers(), storeOf(r).Recall(&c.overlay)); err != nil {
 		return err
 	}
 	s, err := overlay.Verify(r.Host, &c.overlay)
@@ -66,6 +69,9 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	}
 	if len(s.Found) > 0 {
 		return errcode.Errorf(errcode.Differs, "overlay: %s (%d differences in all)", s.Found[0], len(s.Found))
+	}
+	if c.overlay.Bridge != "" {
+		return c.checkBridged(ctx, r, s.MTU)
 	}
 	return roles.CheckRouted(ctx, r, roles.Routed{MTU: s.MTU, Masquerade: c.IPMasq})
 }

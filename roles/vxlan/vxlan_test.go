@@ -64,15 +64,19 @@ func (c *cluster) peers() string {
 
 // conf is a node's configuration, with more keys.
 func (c *cluster) conf(n *node, keys ...string) string {
-	underlay := fmt.Sprintf("192.0.2.%d", n.number)
-	if c.v6 {
-		underlay = fmt.Sprintf("2001:db8::%d", n.number)
-	}
-	all := fmt.Sprintf(`"underlay": %q`, underlay)
+	all := fmt.Sprintf(`"underlay": %q`, c.underlay(n))
 	if !strings.Contains(strings.Join(keys, ""), "peersFile") {
 		all += `, "peers": ` + c.peers()
 	}
 	return n.confOf(strings.Join(append([]string{all}, keys...), ", "))
+}
+
+// underlay is a node's address below the tunnel.
+func (c *cluster) underlay(n *node) string {
+	if c.v6 {
+		return fmt.Sprintf("2001:db8::%d", n.number)
+	}
+	return fmt.Sprintf("192.0.2.%d", n.number)
 }
 
 func (n *node) confOf(keys string) string {
@@ -121,14 +125,7 @@ func TestPodsOfAllNodesReachEachOther(t *testing.T) {
 				}
 				n.Must(roletest.Call{Verb: "STATUS", Role: "vxlan", Conf: c.conf(n)})
 			}
-			// The largest packet passes whole, and none is larger.
-			largest := map[bool]int{false: 1450, true: 1430}[v6]
-			for _, size := range []int{largest, largest + 1} {
-				_, err := pods[0].Try("ping", "-c", "1", "-W", "2", "-M", "do", "-s", fmt.Sprint(size-28), pods[2].Addrs[0].String())
-				if (err == nil) != (size == largest) {
-					t.Errorf("a packet of %d bytes: %v", size, err)
-				}
-			}
+			c.wantLargest(pods[0], pods[2])
 			// What goes elsewhere carries the node's address.
 			c.nodes[0].Server(c.nodes[3].Host, 81)
 			c.nodes[0].WantSeen(pods[0].NS, "tcp", "192.0.2.4:81", "192.0.2.1")
@@ -142,6 +139,18 @@ func TestPodsOfAllNodesReachEachOther(t *testing.T) {
 				n.wantNothingLeft()
 			}
 		})
+	}
+}
+
+// wantLargest has the largest packet pass whole from one node to another, and none that is larger.
+func (c *cluster) wantLargest(from, to *roletest.Pod) {
+	c.t.Helper()
+	largest := map[bool]int{false: 1450, true: 1430}[c.v6]
+	for _, size := range []int{largest, largest + 1} {
+		_, err := from.Try("ping", "-c", "1", "-W", "2", "-M", "do", "-s", fmt.Sprint(size-28), to.Addrs[0].String())
+		if (err == nil) != (size == largest) {
+			c.t.Errorf("a packet of %d bytes: %v", size, err)
+		}
 	}
 }
 
@@ -348,7 +357,6 @@ func TestBadInputChangesNothing(t *testing.T) {
 		roletest.Refusal{Keys: `"vni": 42, "port": 65536, ` + peers, Want: "port: 65536 is not within"},
 		roletest.Refusal{Keys: `"vni": 42, "mtu": 67, ` + peers, Want: "mtu: 67"},
 		roletest.Refusal{Keys: `"vni": 42, "mtu": 1451, "underlay": "eth0", ` + peers, Want: "mtu: 1451 is more than 1450"},
-		roletest.Refusal{Keys: `"vni": 42, "mode": "bridged", ` + peers, Want: `mode: "bridged" is not routed`},
 		roletest.Refusal{Keys: `"vni": 42, "underlay": "a/b", ` + peers, Want: "underlay: "},
 		roletest.Refusal{Keys: `"vni": 42, "underlay": "eth7", ` + peers, Want: "underlay: no interface eth7", Code: errcode.NotAvailable},
 		roletest.Refusal{Keys: `"vni": 42, "underlay": "192.0.2.77", ` + peers, Want: "underlay: this node does not have the address 192.0.2.77", Code: errcode.NotAvailable},

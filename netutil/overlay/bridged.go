@@ -1,0 +1,87 @@
+package overlay
+
+import (
+	"bytes"
+	"maps"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cnibox/cnibox/netutil"
+	"github.com/cnibox/cnibox/netutil/rtnl"
+)
+
+// tunnelPort has the tunnel's device be a port of the bridge, to which nothing goes that the bridge can answer itself.
+func (r *reconciler) tunnelPort() error {
+	l := r.link
+	if l == nil || r.hub == nil {
+		return nil
+	}
+	var changes []change
+	added := l.Master != r.hub.Index
+	if added {
+		r.differs("interface %s is no port of %s", l.Name, r.bridge.name)
+		changes = append(changes, r.enslave(l))
+	} else if l.AsksAll {
+		r.differs("%s does not suppress what it could answer for %s", r.bridge.name, l.Name)
+	}
+	if added || l.AsksAll {
+		changes = append(changes, change{Message: rtnl.SetLink(l.Index, rtnl.Change{Suppress: true}), what: "set up port " + l.Name, harmless: unix.EOPNOTSUPP})
+	}
+	return r.carryOut(changes)
+}
+
+func (r *reconciler) enslave(l *rtnl.Link) change {
+	return change{Message: rtnl.SetLink(l.Index, rtnl.Change{Master: r.hub.Index}), what: "have interface " + l.Name + " be a port of " + r.bridge.name}
+}
+
+// otherPorts puts back what has fallen from the bridge.
+func (r *reconciler) otherPorts() error {
+	var changes []change
+	for _, name := range r.ports {
+		l, _, err := r.find(name)
+		if err != nil {
+			return err
+		}
+		if l == nil || r.hub != nil && l.Master == r.hub.Index {
+			continue
+		}
+		r.differs("interface %s is no port of %s", name, r.bridge.name)
+		if r.hub != nil {
+			changes = append(changes, r.enslave(l))
+		}
+	}
+	return r.carryOut(changes)
+}
+
+// floodEntries tell to which hosts frames go that are for all. Behind which host a pod is, the device learns from what it receives; what it has learnt of
+// one that is no peer any more goes.
+func (r *reconciler) floodEntries() error {
+	missing := maps.Clone(r.flood)
+	var changes []change
+	if r.link != nil {
+		bodies, err := netutil.List(r.n, "forwarding entries of "+r.tunnel.name, rtnl.GetFDBs(r.link.Index))
+		if err != nil {
+			return err
+		}
+		for _, b := range bodies {
+			have, ok := rtnl.ParseFDB(b)
+			if !ok || have.Link != r.link.Index || !have.Remote.IsValid() {
+				continue
+			}
+			if forAll := bytes.Equal(have.MAC, rtnl.ForAll); forAll && r.flood[have.Remote] {
+				delete(missing, have.Remote)
+			} else if !r.sampled && (forAll || !have.Permanent() && r.known != nil && !r.known[have.Remote]) {
+				r.differs("a forwarding entry for %s to %s, which is no peer", have.MAC, have.Remote)
+				changes = append(changes, change{rtnl.DelFDB(have), "remove the forwarding entry for " + have.MAC.String(), unix.ENOENT})
+			}
+		}
+	}
+	for remote := range missing {
+		r.differs("no forwarding entry for all to %s", remote)
+		if r.link != nil {
+			entry := rtnl.FDB{Link: r.link.Index, MAC: rtnl.ForAll, Remote: remote, Via: r.vxlan.Link, External: true}
+			changes = append(changes, change{rtnl.AppendFDB(entry), "add the forwarding entry for all to " + remote.String(), unix.EEXIST})
+		}
+	}
+	return r.carryOut(changes)
+}
