@@ -30,12 +30,16 @@ type scene struct {
 	cold bool
 	// behind is the role that attaches the pod before this one, which is chained behind it.
 	behind *scene
+	mode   string // of a role that has several
 }
 
 func (s scene) String() string {
 	name := s.role
 	if s.behind != nil {
 		name = s.behind.role + "+" + name
+	}
+	if s.mode != "" {
+		name += ", " + s.mode
 	}
 	if s.cold {
 		name += ", cold"
@@ -77,13 +81,25 @@ func portmapScene() scene {
 	}}
 }
 
-// firewallScene is beside another program's chain that drops what is forwarded.
 // vxlanScene has a peer, and an underlay of which nobody is at the other end.
 func vxlanScene() scene {
 	peer := map[string]any{"name": "b", "underlay": []any{"192.0.2.2"}, "subnets": []any{"10.48.0.0/24", "fd48::/64"}}
 	return scene{role: "vxlan", conf: map[string]any{"vni": 7, "underlay": "192.0.2.1", "ipMasq": true, "peers": []any{peer}, "ipam": hostLocal()}}
 }
 
+// vxlanBridgedScene is the same with all pods on one link.
+func vxlanBridgedScene() scene {
+	s := vxlanScene()
+	s.mode = "bridged"
+	s.conf["mode"] = s.mode
+	s.conf["ipam"] = map[string]any{"type": "host-local", "ranges": []any{
+		[]any{map[string]any{"subnet": "10.44.0.0/16", "rangeStart": "10.44.1.1", "gateway": "10.44.1.254"}},
+		[]any{map[string]any{"subnet": "fd44::/64", "rangeStart": "fd44::1:1", "gateway": "fd44::1:fe"}},
+	}}
+	return s
+}
+
+// firewallScene is beside another program's chain that drops what is forwarded.
 func firewallScene() scene {
 	behind := bridgeScene()
 	return scene{role: "firewall", behind: &behind, conf: map[string]any{"ingressPolicy": "same-bridge"}}
@@ -140,9 +156,11 @@ func scenes(t *testing.T) []scene {
 	}
 	all = append(all, chainedScenes(t)...)
 	if nstest.Has(t, "vxlan") {
-		first := vxlanScene()
-		first.cold = true
-		all = append(all, vxlanScene(), first)
+		for _, s := range []scene{vxlanScene(), vxlanBridgedScene()} {
+			first := s
+			first.cold = true
+			all = append(all, s, first)
+		}
 	}
 	if nstest.Has(t, "macvlan") {
 		all = append(all, scene{role: "macvlan", conf: map[string]any{"master": masterName, "mtu": 1400, "ipam": hostLocal()}})

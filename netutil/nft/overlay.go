@@ -24,6 +24,9 @@ type Overlay struct {
 	Subnets []netip.Prefix // of the pods of all nodes; they must not overlap
 }
 
+// Two networks may have the same port, and then the same peers: such an element is there once, with the comment of one of them. The other takes it over
+// when that one goes.
+
 // overlayComment begins the comment of an overlay's elements; the network follows, and for a subnet that one.
 const overlayComment = "overlay "
 
@@ -124,6 +127,7 @@ func (t *Tables) overlayChange(c *conn, o *Overlay) (*change, error) {
 		follow = e
 		want[e.set.name+string(e.key)] = e
 	}
+	heirs := t.heirs(o.Network)
 	for _, s := range t.inet.sets {
 		if !s.ofOverlays() {
 			continue
@@ -133,15 +137,18 @@ func (t *Tables) overlayChange(c *conn, o *Overlay) (*change, error) {
 			return nil, err
 		}
 		for _, e := range have {
-			if e.end || e.comment != tag && !strings.HasPrefix(e.comment, tag+" ") {
-				continue
-			}
 			at := s.name + string(e.key)
-			if w := want[at]; w != nil && w.comment == e.comment {
+			if w := want[at]; w != nil && w.standsBy(e) {
 				delete(want, at)
 				continue
 			}
+			if e.end || e.comment != tag && !strings.HasPrefix(e.comment, tag+" ") {
+				continue
+			}
 			ch.del = append(ch.del, e)
+			if heir := heirs[at]; heir != nil {
+				ch.add = append(ch.add, heir)
+			}
 			if p, err := netip.ParsePrefix(strings.TrimPrefix(e.comment, tag+" ")); err == nil {
 				ch.del = append(ch.del, intervalOf(s, p, tag)[1:]...)
 			}
@@ -154,6 +161,27 @@ func (t *Tables) overlayChange(c *conn, o *Overlay) (*change, error) {
 		}
 	}
 	return ch, nil
+}
+
+// standsBy tells whether what there is serves as the element: it is the same, or one that another network has in common with this one.
+func (e *element) standsBy(have *element) bool {
+	return !have.end && (have.comment == e.comment || !e.set.intervals && strings.HasPrefix(have.comment, overlayComment))
+}
+
+// heirs are the elements that networks other than this one need, by set and key.
+func (t *Tables) heirs(network string) map[string]*element {
+	out := map[string]*element{}
+	for _, o := range t.records.allOverlays() {
+		if o.Network == network {
+			continue
+		}
+		for _, e := range o.elements(t.inet) {
+			if !e.set.intervals {
+				out[e.set.name+string(e.key)] = e
+			}
+		}
+	}
+	return out
 }
 
 // Records of overlays, from which they are made anew like what attachments have (record.go): the port, then peers, then subnets.
@@ -284,7 +312,7 @@ func (t *Tables) SpotOverlay(o *Overlay) (right bool, err error) {
 			return err
 		}
 		for i, e := range found {
-			if e == nil || e.comment != want[i].comment {
+			if e == nil || !want[i].standsBy(e) {
 				return nil
 			}
 		}

@@ -84,6 +84,31 @@ func TestAnOverlayIsWhatItsListSays(t *testing.T) {
 	}
 }
 
+func TestOverlaysOfOnePort(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	one, two := twoNodes("one"), twoNodes("two")
+	two.Subnets = []netip.Prefix{netip.MustParsePrefix("10.245.0.0/16")}
+	two.Peers = append(two.Peers[:1:1], netip.MustParseAddr("192.0.2.4"))
+	h.plugin(func(t *nft.Tables) error { _, err := t.SetOverlay(one); return err })
+	h.plugin(func(t *nft.Tables) error { _, err := t.SetOverlay(two); return err })
+	for _, o := range []*nft.Overlay{one, two} {
+		h.wantOverlay(o, 0)
+		if right, err := h.tables().SpotOverlay(o); err != nil || !right {
+			t.Errorf("%s is right: %t, %v", o.Network, right, err)
+		}
+	}
+	h.plugin(func(t *nft.Tables) error { return t.RemoveOverlay("one") })
+	h.wantOverlay(two, 0)
+	if list := h.list(); strings.Contains(list, "2001:db8::2") || strings.Contains(list, "overlay one") || !strings.Contains(list, `192.0.2.2 . 4789 comment "overlay two"`) {
+		t.Errorf("left is\n%s", list)
+	}
+	h.plugin(func(t *nft.Tables) error { return t.RemoveOverlay("two") })
+	if list := h.list(); strings.Contains(list, "overlay") {
+		t.Errorf("left is\n%s", list)
+	}
+}
+
 func TestAnOverlayComesBack(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)

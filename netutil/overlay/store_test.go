@@ -19,6 +19,35 @@ func newStore(t *testing.T) (s *overlay.Store, state, run string) {
 	return overlay.OpenStore(state, run, "podnet"), state, run
 }
 
+// What the bridge gets by and by is kept beside the settings, and comes back with them.
+func TestTheStoreKnowsTheBridge(t *testing.T) {
+	t.Parallel()
+	s, _, _ := newStore(t)
+	unlock, err := s.Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	c := &overlay.Config{
+		Network: "podnet", VNI: 42, Port: 4789, Bridge: "br0", Group: netip.MustParseAddr("239.1.1.1"),
+		Subnets: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, Peers: manyPeers(2),
+	}
+	gateway := netip.MustParsePrefix("10.244.1.254/16")
+	for _, err := range []error{s.AddGateways([]netip.Prefix{gateway}), s.Save(c), s.AddGateways([]netip.Prefix{gateway}), s.AddGateways([]netip.Prefix{gateway}), s.Use("veth1")} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Gateways, c.Ports = []netip.Prefix{gateway}, []string{"veth1"}
+	if got, err := s.Load(); err != nil || !reflect.DeepEqual(got, c) {
+		t.Errorf("read %+v, %v", got, err)
+	}
+	routed := &overlay.Config{}
+	if err := s.Recall(routed); err != nil || routed.Gateways != nil || routed.Ports != nil {
+		t.Errorf("without a bridge there are %v and %v, %v", routed.Gateways, routed.Ports, err)
+	}
+}
+
 func TestTheStoreKeepsWhatItIsGiven(t *testing.T) {
 	t.Parallel()
 	s, state, _ := newStore(t)

@@ -10,7 +10,6 @@ import (
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
-	"github.com/cnibox/cnibox/roles/bridge"
 )
 
 // This file is the mode in which the pods of all nodes are on one link: they are attached as the role bridge does it, to a bridge that has the tunnel's
@@ -80,26 +79,30 @@ func (c *conf) checkParts() (err error) {
 	return err
 }
 
-// forBridge is the request as the role bridge gets it. A pod's MAC address always follows from its IP address there, so nobody asks in vain for one that
-// has moved.
-func (c *conf) forBridge(r *roles.Request, mtu int) (*roles.Request, error) {
-	text, err := json.Marshal(map[string]any{
-		"bridge": c.overlay.Bridge, "isGateway": c.isGateway(), "ipMasq": c.IPMasq, "mtu": mtu, "dns": c.DNS, "ipam": map[string]string{"type": c.IPAM.Type},
-	})
+// attacher is the plugin bridge, which attaches the pod.
+func (c *conf) attacher(r *roles.Request, mtu int) (*roles.Plugin, error) {
+	all, keys := map[string]json.RawMessage{}, map[string]any{"type": "bridge", "bridge": c.overlay.Bridge, "isGateway": c.isGateway(), "mtu": mtu}
+	if err := json.Unmarshal(r.Conf, &all); err != nil {
+		return nil, errcode.Errorf(errcode.DecodingFailure, "%w", err)
+	}
+	for _, key := range []string{"cniVersion", "name", "ipMasq", "dns", "ipam", "args", "runtimeConfig"} {
+		if value, ok := all[key]; ok {
+			keys[key] = value
+		}
+	}
+	text, err := json.Marshal(keys)
 	if err != nil {
 		return nil, errcode.Errorf(errcode.Internal, "encode the bridge's configuration: %w", err)
 	}
-	out := *r
-	out.Conf = text
-	return &out, nil
+	return r.Plugin("mode", "bridge", text, false)
 }
 
 func (c *conf) addBridged(ctx context.Context, r *roles.Request, mtu int) (*types100.Result, error) {
-	b, err := c.forBridge(r, mtu)
+	p, err := c.attacher(r, mtu)
 	if err != nil {
 		return nil, err
 	}
-	res, err := bridge.New().Add(ctx, b)
+	res, err := p.Add(ctx, nil)
 	if err != nil || !c.isGateway() {
 		return res, err
 	}
@@ -124,9 +127,9 @@ func gatewaysOf(res *types100.Result) (out []netip.Prefix) {
 }
 
 func (c *conf) checkBridged(ctx context.Context, r *roles.Request, mtu int) error {
-	b, err := c.forBridge(r, mtu)
+	p, err := c.attacher(r, mtu)
 	if err != nil {
 		return err
 	}
-	return bridge.New().Check(ctx, b)
+	return p.Check(ctx)
 }
