@@ -32,6 +32,9 @@ func (r *request) failed(a *rawnl.Answer) error {
 
 // ask sends the messages together and returns the answers.
 func (n *Namespace) ask(messages ...rawnl.Message) ([]rawnl.Answer, error) {
+	if len(messages) == 0 {
+		return nil, nil
+	}
 	if n.route == nil {
 		s, err := n.socket(unix.NETLINK_ROUTE)
 		if err != nil {
@@ -56,9 +59,6 @@ func List(n *Namespace, what string, m rawnl.Message) ([][]byte, error) { return
 
 // do sends the requests together. The kernel carries out all of them, whichever fail; the first failure is returned.
 func (n *Namespace) do(requests ...request) ([]rawnl.Answer, error) {
-	if len(requests) == 0 {
-		return nil, nil
-	}
 	messages := make([]rawnl.Message, len(requests))
 	for i := range requests {
 		messages[i] = requests[i].Message

@@ -2,12 +2,14 @@ package overlay_test
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"testing"
 
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/nstest"
 	"github.com/cnibox/cnibox/netutil/overlay"
+	"github.com/cnibox/cnibox/netutil/rtnl"
 )
 
 // manyPeers are peers with a subnet of each family.
@@ -90,4 +92,33 @@ func BenchmarkSpot(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkSpotBridged is the same where all pods are on one link, with so many pods that the tunnel's device has learnt of.
+func BenchmarkSpotBridged(b *testing.B) {
+	benchmark(b, func(b *testing.B, n *netutil.Namespace, c *overlay.Config) {
+		pods := len(c.Peers)
+		c.Bridge, c.Peers = "br0", c.Peers[:1]
+		makeSo(b, n, c)
+		learn(b, n, c, pods)
+		for b.Loop() {
+			if right, _, err := overlay.Spot(n, c); err != nil || !right {
+				b.Fatal(right, err)
+			}
+		}
+	})
+}
+
+func learn(b *testing.B, n *netutil.Namespace, c *overlay.Config, count int) {
+	b.Helper()
+	device, err := netutil.FindLink(n, c.DeviceName())
+	if err != nil || device == nil {
+		b.Fatal(device, err)
+	}
+	for i := range count {
+		mac := net.HardwareAddr{0x0a, 0x58, 10, 244, byte(i >> 8), byte(i)}
+		if _, err := netutil.Ask(n, rtnl.SetFDB(rtnl.FDB{Link: device.Index, MAC: mac, Remote: c.Peers[0].Underlay[0]})); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -211,6 +211,22 @@ func TestBadInputOfTheBridgeChangesNothing(t *testing.T) {
 	n.wantNothingLeft()
 }
 
+// Without a gateway the bridge has no address: the pods are on their link and nowhere else.
+func TestALinkWithoutAGateway(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, false)
+	var pods []*roletest.Pod
+	for _, n := range c.nodes {
+		for _, name := range []string{"a", "b"} {
+			pods = append(pods, c.bridgedPod(n, name, `"isGateway": false`))
+		}
+		if out := n.Host.Run("ip", "-br", "addr", "show", "br-podnet"); strings.Contains(out, "10.244") || strings.Contains(out, "fd00") {
+			t.Errorf("the bridge has an address: %s", out)
+		}
+	}
+	wantPairs(c.nodes[0], pods)
+}
+
 // A host that somebody has set up by hand, with the tunnel's device as a port of a bridge of his own, is a peer like any other.
 func TestABridgeMadeByHandIsAPeer(t *testing.T) {
 	t.Parallel()
