@@ -193,6 +193,9 @@ func (p *conditionParser) input(value string) (name string, always bool, err err
 	if value == "*" {
 		return value, true, nil
 	}
+	if strings.Contains(value, `"`) { // nft would write it so, but not read it
+		return "", false, invalid("%s: %q has a quotation mark in an interface's name", p.key, value)
+	}
 	return value, false, roles.CheckLinkName(p.key, value)
 }
 

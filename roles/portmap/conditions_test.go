@@ -82,6 +82,7 @@ func TestBadConditionsNameKeyAndWord(t *testing.T) {
 		{"--mark 0x100/0xff", errcode.InvalidConfig, `"0x100/0xff"`},
 		{"mark & 0xff < 3", errcode.InvalidConfig, `"</0xff"`},
 		{"! -s 0.0.0.0/0", errcode.InvalidConfig, `"not saddr 0.0.0.0/0"`},
+		{`-i "`, errcode.InvalidConfig, "has a quotation mark"},
 		{"iifname != *", errcode.InvalidConfig, `"not iifname *"`},
 	}
 	for _, tt := range tests {
@@ -113,6 +114,7 @@ func FuzzConditions(f *testing.F) {
 	f.Add("! -d 192.0.2.0/24 -s 10.0.0.0/255.0.0.0 -i eth+ -m mark ! --mark 0x1/0xff", false)
 	f.Add(`ip6 daddr != fd00::/8 ip6 saddr fd01::1 iifname "eth*" meta mark & 0xff == 0x1 mark 7`, true)
 	f.Add("-d", false)
+	f.Add(`-i "`, false)
 	f.Fuzz(func(t *testing.T, text string, is6 bool) {
 		got, err := parseConditions("conditions", []string{text}, is6)
 		if err != nil {
