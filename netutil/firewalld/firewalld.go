@@ -1,10 +1,9 @@
-// Package firewalld puts addresses into zones of firewalld, by D-Bus (firewalld.dbus(5)).
+// Package firewalld puts addresses, subnets and links into zones of firewalld, by D-Bus (firewalld.dbus(5)).
 package firewalld
 
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -75,36 +74,46 @@ func failure(zone, said string, err error) error {
 	return errcode.Errorf(errcode.NotAvailable, "firewalld: zone %s: %w", zone, err)
 }
 
-// source is an address as firewalld has it in a zone.
-func source(addr netip.Addr) string { return netip.PrefixFrom(addr, addr.BitLen()).String() }
-
-// Missing are those of the addresses that are not in the zone.
-func (f *Firewalld) Missing(zone string, addrs []netip.Addr) (missing []netip.Addr, err error) {
-	have, said, err := f.call("getSources", zone)
-	if err != nil {
-		return nil, failure(zone, said, err)
+// kind is what firewalld calls a source of packets: a subnet, such as 192.0.2.1/32, or a link.
+func kind(source string) string {
+	if strings.Contains(source, "/") {
+		return "Source"
 	}
-	for _, a := range addrs {
-		if !slices.Contains(have, source(a)) {
-			missing = append(missing, a)
+	return "Interface"
+}
+
+// Missing are those of the sources, subnets and names of links, that are not in the zone.
+func (f *Firewalld) Missing(zone string, sources []string) (missing []string, err error) {
+	have := map[string][]string{}
+	for _, s := range sources {
+		k := kind(s)
+		if _, asked := have[k]; !asked {
+			answer, said, err := f.call("get"+k+"s", zone)
+			if err != nil {
+				return nil, failure(zone, said, err)
+			}
+			have[k] = answer
+		}
+		if !slices.Contains(have[k], s) {
+			missing = append(missing, s)
 		}
 	}
 	return missing, nil
 }
 
-// Add puts an address into the zone. It may be there already; in another it must not.
-func (f *Firewalld) Add(zone string, addr netip.Addr) error {
-	_, said, err := f.call("addSource", zone, source(addr))
+// Add puts a source into the zone. It may be there already; in another it must not.
+func (f *Firewalld) Add(zone, source string) error {
+	_, said, err := f.call("add"+kind(source), zone, source)
 	if strings.HasPrefix(said, "ZONE_ALREADY_SET") || strings.HasPrefix(said, "ALREADY_ENABLED") {
 		return nil
 	}
 	return failure(zone, said, err)
 }
 
-// Remove takes an address out of the zone, if it is there.
-func (f *Firewalld) Remove(zone string, addr netip.Addr) error {
-	_, said, err := f.call("removeSource", zone, source(addr))
-	for _, nothing := range []string{"NOT_ENABLED", "UNKNOWN_SOURCE", "ZONE_CONFLICT", "INVALID_ZONE"} { // it is in none, or in another
+// Remove takes a source out of the zone, if it is there.
+func (f *Firewalld) Remove(zone, source string) error {
+	_, said, err := f.call("remove"+kind(source), zone, source)
+	for _, nothing := range []string{"NOT_ENABLED", "UNKNOWN_SOURCE", "UNKNOWN_INTERFACE", "ZONE_CONFLICT", "INVALID_ZONE"} { // it is in none, or in another
 		if strings.HasPrefix(said, nothing) {
 			return nil
 		}

@@ -13,7 +13,7 @@ import (
 
 // This file admits the pods' traffic in chains of other programs: of several base chains at one hook each must let a packet pass, so where
 // one drops what it does not know, an accept in our own table is of no use. Such a chain gets one rule at its top, which leads to a chain
-// of ours in the same table. That has two rules for each group of pods. iptables (its nft variant) reads them: it knows no sets, and would
+// of ours in the same table. That has two rules for each group of pods, and more for other nodes' pods (nodes.go). iptables (its nft variant) reads them: it knows no sets, and would
 // print a rule that looks into one as one without that condition.
 
 // foreignChain is our chain in tables of others.
@@ -82,6 +82,9 @@ func (c *conn) admit(b *batch, come []*sharedRule, gone []string, strict bool) (
 		return nil, err
 	}
 	a := admission{strict: strict}
+	if a.ways, err = c.ways(); err != nil {
+		return nil, err
+	}
 	for _, r := range groups {
 		if !slices.Contains(gone, r.comment) {
 			a.addGroup(r.comment)
@@ -113,6 +116,7 @@ func (c *conn) admit(b *batch, come []*sharedRule, gone []string, strict bool) (
 // admission is what is to be let through.
 type admission struct {
 	groups []group
+	ways   []way
 	admins []string
 	strict bool
 }

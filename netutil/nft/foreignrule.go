@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"net/netip"
 	"strings"
 
 	"github.com/google/nftables/expr"
@@ -33,6 +34,9 @@ func (t *table) admitting(a *admission) (rules []commented) {
 		from := join(family, in, f.within(expr.CmpOpEq, f.source, g.subnet))
 		to := join(family, out, f.within(expr.CmpOpEq, f.dest, g.subnet))
 		rules = append(rules, commented{comment, join(from, counter(), accept())})
+		for _, source := range sources(a.ways, g) {
+			rules = append(rules, commented{comment + " from " + source, join(to, f.from(source), counter(), accept())})
+		}
 		if t.ofIPTables() {
 			rules = append(rules, commented{comment, join(to, legacyKnownOrRedirected(), counter(), accept())})
 			continue
@@ -47,6 +51,14 @@ func (t *table) admitting(a *admission) (rules []commented) {
 		first = append(first, commented{"cnibox: rules of the administrator", join(counter(), jump(name))})
 	}
 	return append(first, rules...)
+}
+
+// from matches what comes in by a link, or from a subnet.
+func (f family) from(source string) rule {
+	if subnet, err := netip.ParsePrefix(source); err == nil {
+		return f.within(expr.CmpOpEq, f.source, subnet)
+	}
+	return byLinkShort(expr.MetaKeyIIFNAME, source)
 }
 
 // ofIPTables tells whether the table is one that iptables reads, which knows some of nftables' expressions and its own extensions.

@@ -28,15 +28,36 @@ func forwardChains() []chain {
 	forward = append(forward, []commented{
 		{"", jump(chainFromPods)}, {"", join(known(), jump(chainToPods))}, {"", join(redirected(), jump(chainToPods))},
 	}...)
+	toPods := 2
+	for _, f := range families() {
+		for _, from := range f.fromNodes() {
+			forward = append(forward, commented{"", join(from, jump(chainToPods))})
+			toPods++
+		}
+	}
 	discovery := join(families()[1].is(), l4protoIs(unix.IPPROTO_ICMPV6), connection(expr.CtKeySTATE, stateUntracked), leave())
 	ingress = append(ingress, commented{"neighbour discovery", discovery}, commented{"", jump(chainPods)})
+	for _, f := range families() {
+		for _, from := range f.fromNodes() {
+			ingress = append(ingress, commented{"pods of other nodes", join(from, counter(), drop())})
+		}
+	}
 	return []chain{
 		{name: chainForward, hook: &hook{"filter", unix.NF_INET_FORWARD, priorityFilter}, rules: forward},
 		{name: chainAdmin, jumps: 1, grows: true},
 		{name: chainIngress, jumps: len(families()), rules: ingress},
 		{name: chainPods, jumps: 1, grows: true},
 		{name: chainFromPods, jumps: 1, grows: true},
-		{name: chainToPods, jumps: 2, grows: true},
+		{name: chainToPods, jumps: toPods, grows: true},
+	}
+}
+
+// fromNodes match what the pods of an overlay's other nodes send to those here: through the tunnel, and beside it.
+func (f family) fromNodes() [2]rule {
+	local := join(f.is(), in(of(setLocal, f), f.address(f.dest)))
+	return [2]rule{
+		join(local, in(setTunnelDevices, meta(expr.MetaKeyIIFNAME, uint32(ifname.size())))),
+		join(local, in(of(setDirect, f), f.address(f.source))),
 	}
 }
 
@@ -149,13 +170,17 @@ func (l *layout) isolating() *sharedRule {
 	return &sharedRule{table: l.bridge, chain: chainForward, comment: isolationComment, rule: join(rules, state, counter(), drop())}
 }
 
-// Zoned is an address that is in a zone of firewalld, and the name of the link of whose it is.
+// Zoned is what is in a zone of firewalld, and the name of the link of whose it is: a pod's address, or what other nodes' pods come from. The
+// latter is there once for each pod that they come to.
 type Zoned struct {
 	Link, Zone string
-	Addr       netip.Addr
+	Source     string // a subnet, of one address too, or the name of a link
 }
 
-// Zoned are the addresses of all attachments that have a ForwardEntry with a zone.
+// Same tells whether both are the same in firewalld, whoever they belong to.
+func (z Zoned) Same(other Zoned) bool { return z.Zone == other.Zone && z.Source == other.Source }
+
+// Zoned is what all attachments have in zones that have a ForwardEntry with one.
 func (t *Tables) Zoned() (out []Zoned, err error) {
 	err = t.locked(func(c *conn) error {
 		out = nil
@@ -163,17 +188,24 @@ func (t *Tables) Zoned() (out []Zoned, err error) {
 		if err != nil {
 			return err
 		}
+		ways, err := c.ways()
+		if err != nil {
+			return err
+		}
 		for _, g := range groups {
 			if g.zone == "" {
 				continue
 			}
+			nodes := sources(ways, g)
 			members, err := c.all(t.inet.memberSet(g.setName()))
 			if err != nil {
 				return err
 			}
 			for _, e := range members {
 				addr, _ := netip.AddrFromSlice(e.key)
-				out = append(out, Zoned{linkOf(e.comment), g.zone, addr})
+				for _, source := range append([]string{netip.PrefixFrom(addr, addr.BitLen()).String()}, nodes...) {
+					out = append(out, Zoned{linkOf(e.comment), g.zone, source})
+				}
 			}
 		}
 		return nil
@@ -189,13 +221,16 @@ type Legacy struct {
 
 // Equal tells whether both are the same.
 func (l Legacy) Equal(other Legacy) bool {
-	return slices.Equal(l.Groups, other.Groups) && slices.Equal(l.Admins, other.Admins)
+	return slices.Equal(l.Admins, other.Admins) && slices.EqualFunc(l.Groups, other.Groups, func(a, b LegacyGroup) bool {
+		return a.Subnet == b.Subnet && a.Link == b.Link && slices.Equal(a.From, b.From)
+	})
 }
 
 // LegacyGroup is the pods of a subnet behind a link, as in ForwardEntry.
 type LegacyGroup struct {
 	Subnet netip.Prefix
 	Link   string
+	From   []string // links by which other nodes' pods come in, and their subnets where they come otherwise
 }
 
 // Legacy are the groups of all attachments that have a ForwardEntry for legacy iptables.
@@ -206,9 +241,13 @@ func (t *Tables) Legacy() (out Legacy, err error) {
 		if err != nil {
 			return err
 		}
+		ways, err := c.ways()
+		if err != nil {
+			return err
+		}
 		for _, g := range groups {
 			if g.legacy {
-				out.Groups = append(out.Groups, LegacyGroup{g.subnet, g.link})
+				out.Groups = append(out.Groups, LegacyGroup{g.subnet, g.link, sources(ways, g)})
 			}
 		}
 		if len(out.Groups) == 0 {

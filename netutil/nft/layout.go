@@ -15,7 +15,7 @@ import (
 const tableName = "cnibox"
 
 // layoutVersion goes up with each change of the static chains, so that a newer executable replaces those of an older one.
-const layoutVersion = 3
+const layoutVersion = 4
 
 // marker is an empty chain that says by its name whose rules those of the table are.
 func marker() string { return "layout-" + strconv.Itoa(layoutVersion) }
@@ -71,11 +71,16 @@ const (
 	setIsolated  = "isolated" // bridge ports that no other may begin a connection to
 	setTunnels   = "tunnels"  // ports of overlays' tunnels
 	setInside    = "inside"   // subnets of overlays' pods, on all nodes
+	setLocal     = "local"    // those of them that are this node's
+	setDirect    = "direct"   // those whose pods come in beside the tunnel
 	setJournal   = "journal"  // link and feature -> what the attachment holds, see journal.go
 )
 
-// setTunnelPeers is who may send to a tunnel's port.
-const setTunnelPeers = "tunnel_peers"
+// More of them.
+const (
+	setTunnelPeers   = "tunnel_peers"   // who may send to a tunnel's port
+	setTunnelDevices = "tunnel_devices" // by which other nodes' pods come in
+)
 
 func of(name string, f family) string { return name + "_" + f.name }
 
@@ -107,9 +112,12 @@ func inetTable() *table {
 		add(&set{name: of(setGuarded, f), key: []field{f.addr}})
 		add(&set{name: of(setNear, f), key: []field{f.addr, ifname}})
 		add(&set{name: of(setTunnelPeers, f), key: []field{f.addr, port}})
-		add(&set{name: of(setInside, f), key: []field{f.addr}, intervals: true})
+		for _, name := range []string{setInside, setLocal, setDirect} {
+			add(&set{name: of(name, f), key: []field{f.addr}, intervals: true})
+		}
 	}
 	add(&set{name: setTunnels, key: []field{port}})
+	add(&set{name: setTunnelDevices, key: []field{ifname}})
 	add(&set{name: setJournal, key: []field{ifname, mark}})
 	t.chains = inetChains()
 	return t

@@ -22,6 +22,9 @@ type Overlay struct {
 	Port    uint16         // UDP, of the tunnel
 	Peers   []netip.Addr   // who may send there
 	Subnets []netip.Prefix // of the pods of all nodes; they must not overlap
+	Device  string         // by which other nodes' pods come in; empty: no link of the host's own
+	Local   []netip.Prefix // those of Subnets that are this node's
+	Direct  []netip.Prefix // those whose pods come in beside the tunnel
 }
 
 // Two networks may have the same port, and then the same peers: such an element is there once, with the comment of one of them. The other takes it over
@@ -29,9 +32,6 @@ type Overlay struct {
 
 // overlayComment begins the comment of an overlay's elements; the network follows, and for a subnet that one.
 const overlayComment = "overlay "
-
-// overlayTag is the comment of a network's elements.
-func overlayTag(network string) string { return overlayComment + owner.NetworkText(network, 64) }
 
 // SetOverlay makes what a network has in the packet filter just that, and tells how much was missing or too much.
 func (t *Tables) SetOverlay(o *Overlay) (differences int, err error) {
@@ -46,7 +46,7 @@ func (t *Tables) SetOverlay(o *Overlay) (differences int, err error) {
 		if differences = len(ch.add) + len(ch.del); differences == 0 && t.records.hasOverlay(o) {
 			return nil
 		}
-		if err := c.commit(ch); err != nil {
+		if err := c.commitOverlay(ch); err != nil {
 			return err
 		}
 		return t.records.putOverlay(o)
@@ -77,10 +77,19 @@ func (t *Tables) RemoveOverlay(network string) error {
 		errs := []error{t.records.removeOverlay(network), t.heal(c, t.inet)}
 		ch, err := t.overlayChange(c, &Overlay{Network: network})
 		if err == nil {
-			err = c.commit(ch)
+			err = c.commitOverlay(ch)
 		}
 		return errors.Join(append(errs, err)...)
 	}))
+}
+
+// commitOverlay makes the change, and then has other programs' chains let the pods of the other nodes through to ours, and no others. What they
+// refuse must not keep the tunnel from working; ADD of a pod tells of it.
+func (c *conn) commitOverlay(ch *change) error {
+	if err := c.commit(ch); err != nil || len(ch.add)+len(ch.del) == 0 {
+		return err
+	}
+	return c.commit(&change{always: true})
 }
 
 // elements are what the network is to have.
@@ -92,9 +101,17 @@ func (o *Overlay) elements(t *table) (out []*element) {
 	for _, a := range o.Peers {
 		out = append(out, &element{set: t.set(of(setTunnelPeers, familyOf(a))), key: pack(a.AsSlice(), packPort(o.Port)), comment: tag})
 	}
-	for _, s := range o.Subnets {
-		out = append(out, intervalOf(t.set(of(setInside, familyOf(s.Addr()))), s, tag)...)
+	if o.Device != "" {
+		out = append(out, &element{set: t.set(setTunnelDevices), key: packName(o.Device), comment: tag})
 	}
+	subnets := func(set string, list []netip.Prefix) {
+		for _, s := range list {
+			out = append(out, intervalOf(t.set(of(set, familyOf(s.Addr()))), s, tag)...)
+		}
+	}
+	subnets(setInside, o.Subnets)
+	subnets(setLocal, o.Local)
+	subnets(setDirect, o.Direct)
 	return out
 }
 
@@ -184,7 +201,13 @@ func (t *Tables) heirs(network string) map[string]*element {
 	return out
 }
 
-// Records of overlays, from which they are made anew like what attachments have (record.go): the port, then peers, then subnets.
+// Records of overlays, from which they are made anew like what attachments have (record.go): the port and the device, then peers, then subnets.
+
+// Words before subnets of a kind.
+const (
+	wordLocal  = "local "
+	wordDirect = "direct "
+)
 
 func (r records) overlays() string { return filepath.Join(string(r), "overlay") }
 
@@ -193,37 +216,58 @@ func (r records) overlayPath(network string) string {
 }
 
 func (o *Overlay) text() string {
-	lines := []string{"overlay " + o.Network + " " + strconv.Itoa(int(o.Port))}
+	lines := []string{"overlay " + o.Network + " " + strconv.Itoa(int(o.Port)) + " " + orNone(o.Device)}
 	for _, a := range o.Peers {
 		lines = append(lines, a.String())
 	}
-	for _, s := range o.Subnets {
-		lines = append(lines, s.String())
+	subnets := func(word string, list []netip.Prefix) {
+		for _, s := range list {
+			lines = append(lines, word+s.String())
+		}
 	}
+	subnets("", o.Subnets)
+	subnets(wordLocal, o.Local)
+	subnets(wordDirect, o.Direct)
 	return strings.Join(append(lines, recordEnd), "\n") + "\n"
 }
 
 func parseOverlay(text string) (o *Overlay, ok bool) {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	first := strings.Split(lines[0], " ")
-	if len(lines) < 2 || lines[len(lines)-1] != recordEnd || len(first) != 3 || first[0] != "overlay" {
+	if len(first) == 3 { // of before there were devices
+		first = append(first, none)
+	}
+	if len(lines) < 2 || lines[len(lines)-1] != recordEnd || len(first) != 4 || first[0] != "overlay" || len(first[3]) >= unix.IFNAMSIZ {
 		return nil, false
 	}
 	number, err := strconv.ParseUint(first[2], 10, 16)
 	if err != nil {
 		return nil, false
 	}
-	o = &Overlay{Network: first[1], Port: uint16(number)}
+	o = &Overlay{Network: first[1], Port: uint16(number), Device: unlessNone(first[3])}
 	for _, l := range lines[1 : len(lines)-1] {
-		if a, err := netip.ParseAddr(l); err == nil && a.Zone() == "" {
-			o.Peers = append(o.Peers, a)
-		} else if p, err := netip.ParsePrefix(l); err == nil {
-			o.Subnets = append(o.Subnets, p)
-		} else {
+		if !o.parseLine(l) {
 			return nil, false
 		}
 	}
 	return o, true
+}
+
+// parseLine reads an address of a peer, or a subnet.
+func (o *Overlay) parseLine(line string) (ok bool) {
+	if a, err := netip.ParseAddr(line); err == nil && a.Zone() == "" {
+		o.Peers = append(o.Peers, a)
+		return true
+	}
+	list := &o.Subnets
+	if text, is := strings.CutPrefix(line, wordLocal); is {
+		line, list = text, &o.Local
+	} else if text, is := strings.CutPrefix(line, wordDirect); is {
+		line, list = text, &o.Direct
+	}
+	p, err := netip.ParsePrefix(line)
+	*list = append(*list, p)
+	return err == nil
 }
 
 func (r records) hasOverlay(o *Overlay) bool {

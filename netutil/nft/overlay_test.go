@@ -15,6 +15,9 @@ func twoNodes(network string) *nft.Overlay {
 		Subnets: []netip.Prefix{
 			netip.MustParsePrefix("10.244.1.0/24"), netip.MustParsePrefix("10.244.2.0/24"), netip.MustParsePrefix("fd00:1::/64"), netip.MustParsePrefix("255.255.255.0/24"),
 		},
+		Device: "vxlan42",
+		Local:  []netip.Prefix{netip.MustParsePrefix("10.244.1.0/24"), netip.MustParsePrefix("fd00:1::/64")},
+		Direct: []netip.Prefix{netip.MustParsePrefix("10.244.2.0/24")},
 	}
 }
 
@@ -51,7 +54,7 @@ func TestAnOverlayIsWhatItsListSays(t *testing.T) {
 	list := h.list()
 	for _, want := range []string{
 		`4789 comment "overlay podnet"`, `192.0.2.2 . 4789 comment "overlay podnet"`, `2001:db8::2 . 4789 comment "overlay podnet"`,
-		`10.244.1.0/24 comment "overlay podnet 10.244.1.0/24"`, `10.244.2.0/24 comment`, `fd00:1::/64 comment`, `255.255.255.0/24 comment`,
+		`"vxlan42" comment "overlay podnet"`, `10.244.1.0/24 comment "overlay podnet 10.244.1.0/24"`, `10.244.2.0/24 comment`, `fd00:1::/64 comment`, `255.255.255.0/24 comment`,
 	} {
 		if !strings.Contains(list, want) {
 			t.Errorf("no %s in\n%s", want, list)
@@ -60,9 +63,10 @@ func TestAnOverlayIsWhatItsListSays(t *testing.T) {
 	// A peer goes, another comes.
 	o.Peers = []netip.Addr{netip.MustParseAddr("192.0.2.3")}
 	o.Subnets = append(o.Subnets[:1], netip.MustParsePrefix("10.244.3.0/24"))
+	o.Local, o.Direct, o.Device = o.Local[:1], nil, ""
 	h.setOverlay(o)
 	list = h.list()
-	for _, gone := range []string{"192.0.2.2", "2001:db8", "10.244.2.0", "fd00:1", "255.255"} {
+	for _, gone := range []string{"192.0.2.2", "2001:db8", "10.244.2.0", "fd00:1", "255.255", "vxlan42"} {
 		if strings.Contains(list, gone) {
 			t.Errorf("%s is left", gone)
 		}
@@ -117,6 +121,7 @@ func TestAnOverlayComesBack(t *testing.T) {
 	for _, spoil := range []string{
 		"delete element inet cnibox inside_ipv4 { 10.244.1.0/24 }", "delete element inet cnibox tunnels { 4789 }",
 		"delete element inet cnibox tunnel_peers_ipv4 { 192.0.2.2 . 4789 }", "flush set inet cnibox inside_ipv4",
+		"flush set inet cnibox local_ipv6", "flush set inet cnibox direct_ipv4", "flush set inet cnibox tunnel_devices",
 	} {
 		h.Run("nft", spoil)
 		if h.setOverlay(o) == 0 {

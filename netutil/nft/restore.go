@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -60,26 +61,28 @@ func (t *Tables) heal(c *conn, tables ...*table) error {
 const atATime = 100
 
 func (t *Tables) restore(c *conn) (done []Restored, err error) {
+	// Overlays come first: what other programs' chains let through to pods follows from both. They must not keep pods from theirs.
+	overlays := t.restoreOverlays(c)
 	for _, table := range []*table{t.inet, t.bridge} {
 		recs, err := t.records.of(table)
 		if err != nil {
-			return done, err
+			return done, errors.Join(overlays, err)
 		}
 		if len(recs) == 0 {
 			continue
 		}
 		if _, err := c.ensure(table); err != nil {
-			return done, err
+			return done, errors.Join(overlays, err)
 		}
 		for some := range slices.Chunk(recs, atATime) {
 			restored, err := t.restoreSome(c, table, some)
 			done = append(done, restored...)
 			if err != nil {
-				return done, err
+				return done, errors.Join(overlays, err)
 			}
 		}
 	}
-	return done, t.restoreOverlays(c)
+	return done, overlays
 }
 
 // restoreSome restores records of one table.

@@ -23,7 +23,7 @@ type set struct {
 
 // ofOverlays tells whether the set's elements are overlays'.
 func (s *set) ofOverlays() bool {
-	return s.name == setTunnels || s.intervals || strings.HasPrefix(s.name, setTunnelPeers)
+	return s.name == setTunnels || s.name == setTunnelDevices || s.intervals || strings.HasPrefix(s.name, setTunnelPeers)
 }
 
 // size is that of a key or a value of those fields in bytes. One field alone is not padded.

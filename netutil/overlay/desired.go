@@ -152,6 +152,25 @@ func (c *Config) filter(underlay netip.Addr) *nft.Overlay {
 	return o
 }
 
+// filter is what the packet filter is to know.
+func (d *desired) filter(c *Config) *nft.Overlay {
+	o := c.filter(d.addr)
+	if len(d.routes) == 0 { // there are no other nodes, or their pods do not come in by a route
+		return o
+	}
+	o.Device, o.Local = c.DeviceName(), c.Subnets
+	if self := c.self(d.addr); self != nil {
+		o.Local = self.Subnets
+	}
+	for dst, w := range d.routes {
+		if w.direct {
+			o.Direct = append(o.Direct, dst)
+		}
+	}
+	slices.SortFunc(o.Direct, comparePrefixes) // a record of it is compared as text
+	return o
+}
+
 // reach adds what leads to a peer.
 func (d *desired) reach(c *Config, p *Peer) error {
 	for _, s := range p.Subnets {

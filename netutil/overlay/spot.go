@@ -69,7 +69,7 @@ func Spot(n *netutil.Namespace, c *Config) (right bool, s *Status, err error) {
 			return false, s, nil
 		}
 	}
-	right, err = netutil.NFT(n).SpotOverlay(c.filter(d.addr))
+	right, err = netutil.NFT(n).SpotOverlay(d.filter(c))
 	return right, s, err
 }
 

@@ -342,7 +342,7 @@ func (r *reconciler) route(dst netip.Prefix, w way) rtnl.Route {
 
 // filter has the packet filter know the nodes, and that nothing between their pods is masqueraded.
 func (r *reconciler) filter(c *Config) (err error) {
-	o, n := c.filter(r.addr), 0
+	o, n := r.desired.filter(c), 0
 	if r.repair {
 		n, err = netutil.NFT(r.n).SetOverlay(o)
 	} else {

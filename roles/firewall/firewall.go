@@ -101,11 +101,14 @@ func (role) Del(ctx context.Context, r *roles.Request) error {
 	_ = roles.Decode(r.Conf, c, true)
 	legacy, err := netutil.NFT(r.Host).Legacy()
 	errs := []error{err}
-	hadZone, err := leaveZones(ctx, r)
+	zoned, err := leaveZones(ctx, r)
 	if errs = append(errs, err); err == nil { // else the packet filter knows of the addresses until they are in no zone
 		errs = append(errs, netutil.NFT(r.Host).Delete(r.Owner, nft.Forward, nft.Isolation))
 	}
-	if hadZone {
+	if len(zoned) > 0 {
+		if err == nil {
+			errs = append(errs, settleZones(ctx, r.Host, zoned))
+		}
 		_, _ = syncZones(ctx, r.Host) // others' addresses, which are not this call's business to fail for
 	}
 	if len(legacy.Groups) > 0 || c.Backend == backendIPTables {
@@ -121,10 +124,8 @@ func (role) GC(ctx context.Context, r *roles.Request, valid []roles.Attachment) 
 	errs := []error{err}
 	before, err := tables.Zoned()
 	errs = append(errs, err, roles.CollectFilter(r, valid, nft.Forward, nft.Isolation))
-	after, err := tables.Zoned()
-	if errs = append(errs, err); errors.Join(errs...) == nil {
-		gone := slices.DeleteFunc(before, func(z nft.Zoned) bool { return slices.Contains(after, z) })
-		errs = append(errs, removeFromZones(ctx, r.Host, gone))
+	if errors.Join(errs...) == nil {
+		errs = append(errs, settleZones(ctx, r.Host, before))
 	}
 	if len(legacy.Groups) > 0 {
 		_, err := settleLegacy(ctx, r.Host)

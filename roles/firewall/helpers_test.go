@@ -29,6 +29,7 @@ type node struct {
 	t       *testing.T
 	outside *nstest.NS
 	main    string // the plugin that makes the pods' interfaces
+	conf    string // its configuration; empty: as mainConf has it
 	dataDir string
 }
 
@@ -81,6 +82,9 @@ func (n *node) pod(name string, net int) *pod {
 }
 
 func (n *node) mainConf(net int) string {
+	if n.conf != "" {
+		return n.conf
+	}
 	return fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "net%d", "type": %q, "bridge": "br%[1]d", "isDefaultGateway": true,
 		"ipam": {"type": "host-local", "dataDir": %[3]q, "ranges": [[{"subnet": "10.9.%[1]d.0/24"}], [{"subnet": "fd00:9:%[1]d::/64"}]],
 		"routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}`, net, n.main, n.dataDir)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,8 +102,11 @@ func (f *legacyFamily) legacyRules(want nft.Legacy) (rules []string) {
 			}
 			return flag + g.Link
 		}
+		rules = append(rules, "-A "+legacyChain+" -s "+g.Subnet.String()+link(" -i ")+" -j ACCEPT")
+		for _, from := range g.From {
+			rules = append(rules, "-A "+legacyChain+legacyWay(from, g.Subnet, link(" -o "))+" -j ACCEPT")
+		}
 		rules = append(rules,
-			"-A "+legacyChain+" -s "+g.Subnet.String()+link(" -i ")+" -j ACCEPT",
 			"-A "+legacyChain+" -d "+g.Subnet.String()+link(" -o ")+" -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT")
 	}
 	if len(rules) == 0 {
@@ -113,6 +117,14 @@ func (f *legacyFamily) legacyRules(want nft.Legacy) (rules []string) {
 		first = append(first, "-A "+legacyChain+" -j "+name)
 	}
 	return append(first, rules...)
+}
+
+// legacyWay matches what comes to the subnet by a link or from another subnet, written as iptables-save does.
+func legacyWay(from string, to netip.Prefix, out string) string {
+	if strings.Contains(from, "/") {
+		return " -s " + from + " -d " + to.String() + out
+	}
+	return " -d " + to.String() + " -i " + from + out
 }
 
 // legacyJump is our rule in the chain FORWARD.

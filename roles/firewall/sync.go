@@ -13,7 +13,7 @@ import (
 func Sync(ctx context.Context, host *netutil.Namespace) (restored []string, err error) {
 	zoned, err := syncZones(ctx, host)
 	for _, z := range zoned {
-		restored = append(restored, fmt.Sprintf("%s in firewalld's zone %s", z.Addr, z.Zone))
+		restored = append(restored, fmt.Sprintf("%s in firewalld's zone %s", z.Source, z.Zone))
 	}
 	legacy, err2 := netutil.NFT(host).Legacy()
 	if len(legacy.Groups) > 0 {

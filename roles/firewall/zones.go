@@ -3,7 +3,7 @@ package firewall
 import (
 	"context"
 	"errors"
-	"net/netip"
+	"maps"
 	"slices"
 
 	"github.com/cnibox/cnibox/netutil"
@@ -57,7 +57,7 @@ func (z *zones) put(all []nft.Zoned) (entered []nft.Zoned, err error) {
 	missing, err := z.missing(all)
 	errs := []error{err}
 	for _, m := range missing {
-		err := z.Add(m.Zone, m.Addr)
+		err := z.Add(m.Zone, m.Source)
 		errs = append(errs, err)
 		if err == nil {
 			entered = append(entered, m)
@@ -70,30 +70,32 @@ func (z *zones) put(all []nft.Zoned) (entered []nft.Zoned, err error) {
 	now, err := netutil.NFT(z.host).Zoned()
 	if errs = append(errs, err); err == nil {
 		for _, e := range entered {
-			if !slices.Contains(now, e) {
-				errs = append(errs, z.Remove(e.Zone, e.Addr))
+			if !listed(now, e) {
+				errs = append(errs, z.Remove(e.Zone, e.Source))
 			}
 		}
 	}
 	return entered, errors.Join(errs...)
 }
 
-// missing are those that are not in their zones. It goes on after errors and joins them.
+// listed tells whether somebody's are the same.
+func listed(list []nft.Zoned, z nft.Zoned) bool { return slices.ContainsFunc(list, z.Same) }
+
+// missing are those that are not in their zones, each once. It goes on after errors and joins them.
 func (z *zones) missing(all []nft.Zoned) (out []nft.Zoned, err error) {
-	byZone := map[string][]netip.Addr{}
+	byZone := map[string]map[string]nft.Zoned{}
 	for _, a := range all {
-		byZone[a.Zone] = append(byZone[a.Zone], a.Addr)
+		if byZone[a.Zone] == nil {
+			byZone[a.Zone] = map[string]nft.Zoned{}
+		}
+		byZone[a.Zone][a.Source] = a
 	}
 	var errs []error
-	for zone, addrs := range byZone {
-		missing, err := z.Missing(zone, addrs)
+	for zone, sources := range byZone {
+		missing, err := z.Missing(zone, slices.Sorted(maps.Keys(sources)))
 		errs = append(errs, err)
-		for _, a := range all {
-			for _, m := range missing {
-				if a.Zone == zone && a.Addr == m {
-					out = append(out, a)
-				}
-			}
+		for _, m := range missing {
+			out = append(out, sources[m])
 		}
 	}
 	return out, errors.Join(errs...)
@@ -118,21 +120,36 @@ func checkZones(ctx context.Context, r *roles.Request) error {
 	defer func() { _ = z.Close() }()
 	missing, err := z.missing(mine)
 	if err == nil && len(missing) > 0 {
-		err = errcode.Errorf(errcode.Differs, "firewalld: %s is not in the zone %s", missing[0].Addr, missing[0].Zone)
+		err = errcode.Errorf(errcode.Differs, "firewalld: %s is not in the zone %s", missing[0].Source, missing[0].Zone)
 	}
 	return err
 }
 
-// leaveZones takes the attachment's addresses out of their zones, if it has any there.
-func leaveZones(ctx context.Context, r *roles.Request) (had bool, err error) {
-	mine, err := own(r)
+// leaveZones takes out of their zones what the attachment has there and no other has.
+func leaveZones(ctx context.Context, r *roles.Request) (mine []nft.Zoned, err error) {
+	all, err := netutil.NFT(r.Host).Zoned()
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	return len(mine) > 0, removeFromZones(ctx, r.Host, mine)
+	mine, others := split(all, r.Owner.LinkName())
+	return mine, removeFromZones(ctx, r.Host, without(mine, others))
 }
 
-// removeFromZones takes addresses out of their zones. If firewalld does not run, they are in none.
+// without are those that are not among the others.
+func without(list, others []nft.Zoned) []nft.Zoned {
+	return slices.DeleteFunc(slices.Clone(list), func(z nft.Zoned) bool { return listed(others, z) })
+}
+
+// settleZones takes out of their zones what nobody has any longer: of what attachments shared, the last of several that go at once must know.
+func settleZones(ctx context.Context, host *netutil.Namespace, before []nft.Zoned) error {
+	after, err := netutil.NFT(host).Zoned()
+	if err != nil {
+		return err
+	}
+	return removeFromZones(ctx, host, without(before, after))
+}
+
+// removeFromZones takes sources out of their zones. If firewalld does not run, they are in none.
 func removeFromZones(ctx context.Context, host *netutil.Namespace, gone []nft.Zoned) error {
 	if len(gone) == 0 {
 		return nil
@@ -147,7 +164,7 @@ func removeFromZones(ctx context.Context, host *netutil.Namespace, gone []nft.Zo
 	defer func() { _ = z.Close() }()
 	var errs []error
 	for _, g := range gone {
-		errs = append(errs, z.Remove(g.Zone, g.Addr))
+		errs = append(errs, z.Remove(g.Zone, g.Source))
 	}
 	return errors.Join(errs...)
 }
