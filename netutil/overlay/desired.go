@@ -152,7 +152,7 @@ func (c *Config) filter(underlay netip.Addr) *nft.Overlay {
 	return o
 }
 
-// filter is what the packet filter is to know.
+// filter is that, and by what ways the pods of other nodes come in.
 func (d *desired) filter(c *Config) *nft.Overlay {
 	o := c.filter(d.addr)
 	if len(d.routes) == 0 { // there are no other nodes, or their pods do not come in by a route

@@ -82,7 +82,7 @@ type reconciler struct {
 // another interface leads to, and a bridge with both tunnels could send in circles.
 func (r *reconciler) steps() []func() error {
 	if r.bridge == nil {
-		return []func() error{r.tunnelDevice, r.formerDevices, r.addresses, r.neighborEntries, r.forwardingEntries, r.routeEntries}
+		return []func() error{r.tunnelDevice, r.formerDevices, r.addresses, r.neighborEntries, r.forwardingEntries, r.routeEntries, r.pathMTU}
 	}
 	return []func() error{r.tunnelDevice, r.formerDevices, r.bridgeDevice, r.tunnelPort, r.otherPorts, r.addresses, r.floodEntries}
 }
