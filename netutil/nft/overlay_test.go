@@ -93,6 +93,7 @@ func TestOverlaysOfOnePort(t *testing.T) {
 	h := newHost(t)
 	one, two := twoNodes("one"), twoNodes("two")
 	two.Subnets = []netip.Prefix{netip.MustParsePrefix("10.245.0.0/16")}
+	two.Device, two.Local, two.Direct = "vxlan43", two.Subnets, nil
 	two.Peers = append(two.Peers[:1:1], netip.MustParseAddr("192.0.2.4"))
 	h.plugin(func(t *nft.Tables) error { _, err := t.SetOverlay(one); return err })
 	h.plugin(func(t *nft.Tables) error { _, err := t.SetOverlay(two); return err })
