@@ -71,6 +71,7 @@ const (
 	elementComment = 0 // NFTNL_UDATA_SET_ELEM_COMMENT
 	ruleComment    = 0 // NFTNL_UDATA_RULE_COMMENT
 	setByteOrder   = 0 // NFTNL_UDATA_SET_KEYBYTEORDER
+	setKeyTypeOf   = 3 // NFTNL_UDATA_SET_KEY_TYPEOF
 )
 
 func comment(kind byte, text string) []byte {

@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"net"
 	"net/netip"
 	"strings"
 
@@ -29,7 +28,7 @@ func (f Feature) String() string {
 	case PortMap:
 		return "port mappings"
 	case SpoofCheck:
-		return "MAC spoof check"
+		return "spoof check"
 	case Forward:
 		return "admission"
 	default:
@@ -53,7 +52,7 @@ next:
 }
 
 // Entry is one thing that an attachment wants from the packet filter: MasqueradeEntry, PortEntry, SourceNATEntry, SpoofCheckEntry,
-// ForwardEntry, IngressEntry, IsolateEntry.
+// AddressCheckEntry, ForwardEntry, IngressEntry, IsolateEntry.
 type Entry interface {
 	feature() Feature
 	// want adds what the entry needs to the owner's elements.
@@ -87,12 +86,6 @@ type SourceNATEntry struct {
 	All    bool
 }
 
-// SpoofCheckEntry drops frames that enter the bridge port with another source MAC.
-type SpoofCheckEntry struct {
-	Port string // name of the bridge port
-	MAC  net.HardwareAddr
-}
-
 // ForwardEntry admits what the host forwards from a pod, the answers to it, and connections that came through a host port.
 type ForwardEntry struct {
 	Addr netip.Addr
@@ -119,7 +112,6 @@ type IsolateEntry struct {
 func (MasqueradeEntry) feature() Feature { return Masquerade }
 func (PortEntry) feature() Feature       { return PortMap }
 func (SourceNATEntry) feature() Feature  { return PortMap }
-func (SpoofCheckEntry) feature() Feature { return SpoofCheck }
 func (ForwardEntry) feature() Feature    { return Forward }
 func (IngressEntry) feature() Feature    { return Forward }
 func (IsolateEntry) feature() Feature    { return Isolation }
@@ -251,12 +243,6 @@ func (w *wanted) has(s *set, key []byte) bool {
 }
 
 func (SourceNATEntry) want(*wanted) error { return nil } // PortEntry.wantMapped has seen to it
-
-func (e SpoofCheckEntry) want(w *wanted) error {
-	w.element(SpoofCheck, setMACs, element{key: pack(packName(e.Port), packMAC(e.MAC))})
-	w.element(SpoofCheck, setChecked, element{key: packName(e.Port)})
-	return nil
-}
 
 func (e ForwardEntry) want(w *wanted) error {
 	g := group{e.Subnet.Masked(), e.Link, e.Zone, e.Legacy}

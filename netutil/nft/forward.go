@@ -21,7 +21,7 @@ func forwardChains() []chain {
 	forward := []commented{{"", jump(chainAdmin)}}
 	ingress := []commented{{"", join(known(), leave())}}
 	for _, f := range families() {
-		near := []load{f.address(f.dest), meta(expr.MetaKeyIIFNAME, uint32(ifname.size()))}
+		near := []load{f.address(f.dest), inLink()}
 		forward = append(forward, commented{"", join(f.is(), in(of(setGuarded, f), f.address(f.dest)), jump(chainIngress))})
 		ingress = append(ingress, commented{"", join(f.is(), in(of(setNear, f), near...), leave())})
 	}
@@ -56,7 +56,7 @@ func forwardChains() []chain {
 func (f family) fromNodes() [2]rule {
 	local := join(f.is(), in(of(setLocal, f), f.address(f.dest)))
 	return [2]rule{
-		join(local, in(setTunnelDevices, meta(expr.MetaKeyIIFNAME, uint32(ifname.size())))),
+		join(local, in(setTunnelDevices, inLink())),
 		join(local, in(of(setDirect, f), f.address(f.source))),
 	}
 }

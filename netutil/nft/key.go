@@ -21,7 +21,8 @@ const (
 	ipv6
 	ifname
 	ether
-	mark // in the byte order of the machine
+	target // the address that neighbour discovery is about: to nft(8), 16 bytes behind IP's header
+	mark   // in the byte order of the machine
 )
 
 // kind is what nft(8) calls the field (nftables/datatype.h) and its size in bytes.
@@ -39,6 +40,8 @@ func (f field) kind() (number uint32, size int) {
 		return 41, unix.IFNAMSIZ
 	case ether:
 		return 9, 6 // ether_addr
+	case target:
+		return 4, 16 // integer
 	default:
 		return 19, 4 // mark
 	}
@@ -98,7 +101,7 @@ func (f field) format(b []byte) string {
 		return strconv.Itoa(int(b[0]))
 	case port:
 		return strconv.Itoa(int(binary.BigEndian.Uint16(b)))
-	case ipv4, ipv6:
+	case ipv4, ipv6, target:
 		addr, _ := netip.AddrFromSlice(b)
 		return addr.String()
 	case ifname:
@@ -139,7 +142,7 @@ func (f field) parse(s string) ([]byte, bool) {
 	case port:
 		n, err := strconv.ParseUint(s, 10, 16)
 		return packPort(uint16(n)), err == nil
-	case ipv4, ipv6:
+	case ipv4, ipv6, target:
 		addr, err := netip.ParseAddr(s)
 		return addr.AsSlice(), err == nil && addr.Zone() == "" && addr.Is4() == (f == ipv4)
 	case ifname:

@@ -203,15 +203,8 @@ func bridgeTable() *table {
 		{table: t, name: setIsolated, key: []field{ifname}},
 		{table: t, name: setJournal, key: []field{ifname, mark}},
 	}
-	link := meta(expr.MetaKeyIIFNAME, uint32(ifname.size()))
-	spoofed := join(in(setChecked, link), notIn(setMACs, link, etherSource()), counter(), drop())
-	t.chains = []chain{{
-		name:  "prerouting",
-		hook:  &hook{"filter", unix.NF_INET_PRE_ROUTING, priorityRaw},
-		rules: []commented{{"macspoofchk", spoofed}},
-	}, {
-		name: chainForward, hook: &hook{"filter", unix.NF_INET_FORWARD, priorityFilter}, grows: true,
-	}}
+	t.sets = append(t.sets, addressSets(t)...)
+	t.chains = append(spoofChains(), chain{name: chainForward, hook: &hook{"filter", unix.NF_INET_FORWARD, priorityFilter}, grows: true})
 	return t
 }
 

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -35,16 +36,17 @@ func everything(o owner.Owner) []nft.Entry {
 		{Key: "iifname", Value: "en*", Negate: true},
 		{Key: "mark", Value: "0x1/0xff"},
 	}
-	return []nft.Entry{
+	mac := net.HardwareAddr{2, 0, 0, 0, 0, 9}
+	return append([]nft.Entry{
 		masq(a4, s4), masq(a6, s6), snat(a4, s4),
 		nft.SourceNATEntry{Addr: addr(a6), All: true},
 		tcp(8080, a4, 80), at4, at6, sctp, conditional,
-		nft.SpoofCheckEntry{Port: o.LinkName(), MAC: net.HardwareAddr{2, 0, 0, 0, 0, 9}},
+		nft.SpoofCheckEntry{Port: o.LinkName(), MAC: mac},
 		nft.ForwardEntry{Addr: addr(a4), Subnet: prefix(s4), Link: "cni0", Admin: "CNI-ADMIN"},
 		nft.ForwardEntry{Addr: addr(a6), Subnet: prefix(s6), Link: "veth*", Admin: "CNI-ADMIN"},
 		nft.IngressEntry{Addr: addr(a4), From: "cni0"},
 		nft.IngressEntry{Addr: addr(a6)},
-	}
+	}, nft.AddressChecks(o, mac, []netip.Addr{addr(a4), addr(a6)})...)
 }
 
 func features() []nft.Feature {

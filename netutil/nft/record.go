@@ -192,8 +192,6 @@ func (e SourceNATEntry) words() []string {
 	return []string{"snat", e.Addr.String(), subnet, strconv.FormatBool(e.All)}
 }
 
-func (e SpoofCheckEntry) words() []string { return []string{"spoofcheck", e.Port, e.MAC.String()} }
-
 func (e ForwardEntry) words() []string {
 	return []string{"forward", e.Addr.String(), e.Subnet.String(), orNone(e.Link), orNone(e.Admin), orNone(e.Zone), strconv.FormatBool(e.Legacy)}
 }
@@ -254,6 +252,8 @@ func decodeEntry(words []string) (e Entry, ok bool) {
 		e = SourceNATEntry{r.addr(), optional(r, netip.ParsePrefix), r.bool()}
 	case "spoofcheck":
 		e = SpoofCheckEntry{r.next(), read(r, net.ParseMAC)}
+	case "addresscheck":
+		e = AddressCheckEntry{r.next(), r.addr()}
 	case "forward":
 		e = ForwardEntry{Addr: r.addr(), Subnet: r.prefix(), Link: r.text(), Admin: r.text(), Zone: r.text(), Legacy: r.bool()}
 	case "ingress":

@@ -58,14 +58,7 @@ func (f family) is() rule {
 // load puts a part of the packet into the register, and tells the next free one.
 type load func(reg uint32) (expr.Any, uint32)
 
-func (f family) address(offset uint32) load {
-	size := uint32(f.addr.size())
-	return func(reg uint32) (expr.Any, uint32) {
-		return &expr.Payload{
-			OperationType: expr.PayloadLoad, DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size,
-		}, reg + size/4
-	}
-}
+func (f family) address(offset uint32) load { return networkLoad(offset, f.addr) }
 
 func meta(key expr.MetaKey, size uint32) load {
 	return func(reg uint32) (expr.Any, uint32) { return &expr.Meta{Key: key, Register: reg}, reg + size/4 }
@@ -82,24 +75,42 @@ func l4protoIs(p uint8) rule {
 }
 
 // destPort is the destination port of TCP, UDP and SCTP, which have it at the same place.
-func destPort() load {
-	return func(reg uint32) (expr.Any, uint32) {
-		return &expr.Payload{
-			OperationType: expr.PayloadLoad, DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2,
-		}, reg + 1
-	}
-}
+func destPort() load { return transportLoad(2, 2) }
 
 // originalPort is the destination port that the connection's first packet came with.
 func originalPort() load {
 	return func(reg uint32) (expr.Any, uint32) { return &expr.Ct{Key: expr.CtKeyPROTODST, Register: reg}, reg + 1 }
 }
 
-func etherSource() load {
+func etherSource() load { return payload(expr.PayloadBaseLLHeader, 6, 6) }
+
+// inLink is the name of the link that a packet came in by.
+func inLink() load { return meta(expr.MetaKeyIIFNAME, uint32(ifname.size())) }
+
+func etherType(number uint16) rule {
+	return rule{
+		&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: firstReg},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: firstReg, Data: binary.BigEndian.AppendUint16(nil, number)},
+	}
+}
+
+// equals matches if what is loaded is just that.
+func equals(l load, data []byte) rule {
+	return append(loadAll(l), &expr.Cmp{Op: expr.CmpOpEq, Register: firstReg, Data: data})
+}
+
+// networkLoad loads a field from behind the link's header, transportLoad so many bytes from behind IP's.
+func networkLoad(offset uint32, f field) load {
+	return payload(expr.PayloadBaseNetworkHeader, offset, uint32(f.bytes()))
+}
+
+func transportLoad(offset, size uint32) load {
+	return payload(expr.PayloadBaseTransportHeader, offset, size)
+}
+
+func payload(base expr.PayloadBase, offset, size uint32) load {
 	return func(reg uint32) (expr.Any, uint32) {
-		return &expr.Payload{
-			OperationType: expr.PayloadLoad, DestRegister: reg, Base: expr.PayloadBaseLLHeader, Offset: 6, Len: 6,
-		}, reg + uint32(ether.size())/4
+		return &expr.Payload{OperationType: expr.PayloadLoad, DestRegister: reg, Base: base, Offset: offset, Len: size}, reg + uint32(padded(int(size)))/4
 	}
 }
 

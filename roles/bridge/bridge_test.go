@@ -234,7 +234,7 @@ func TestBehindAnotherPlugin(t *testing.T) {
 // The masquerade is taken away by a DEL that has neither namespace nor prevResult, and by GC.
 func TestNothingIsLeftWithoutASandbox(t *testing.T) {
 	dir := t.TempDir()
-	newNode(t).WantNothingLeft("bridge", conf(dir, `"isGateway": true, "ipMasq": true, "macspoofchk": true`), dir, "cni0")
+	newNode(t).WantNothingLeft("bridge", conf(dir, `"isGateway": true, "ipMasq": true, "ipspoofchk": true`), dir, "cni0")
 }
 
 // A pair as the reference makes it is found by its end in the container. One that carries another owner is left alone.
@@ -275,6 +275,7 @@ func TestCheckOverlooksMTUHairpinVLANMasqueradeAndSpoofCheck(t *testing.T) {
 		"masquerade":         {keys: `"ipMasq": true`, host: "nft delete element inet cnibox masquerade-10.244.0.0/16 { 10.244.0.2 }", words: "masquerade"},
 		"table of all pods":  {keys: `"ipMasq": true`, host: "nft delete table inet cnibox", words: "inet cnibox"},
 		"spoof check":        {keys: `"macspoofchk": true`, host: "nft delete element bridge cnibox checked { " + link + " }", words: "checked"},
+		"address check":      {keys: `"ipspoofchk": true`, host: "nft delete element bridge cnibox addrs_checked { " + link + " }", words: "addrs_checked"},
 		"table of all ports": {keys: `"macspoofchk": true`, host: "nft delete table bridge cnibox", words: "bridge cnibox"},
 	} {
 		t.Run(name, func(t *testing.T) {

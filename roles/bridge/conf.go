@@ -26,6 +26,7 @@ type conf struct {
 	VLANTrunk                 []vlanTrunk `json:"vlanTrunk"`
 	PreserveDefaultVLAN       bool        `json:"preserveDefaultVlan"`
 	MACSpoofChk               bool        `json:"macspoofchk"`
+	IPSpoofChk                bool        `json:"ipspoofchk"`
 	EnableDAD                 bool        `json:"enabledad"`
 	DisableContainerInterface bool        `json:"disableContainerInterface"`
 	PortIsolation             bool        `json:"portIsolation"`
@@ -92,6 +93,10 @@ func (c *conf) check() error {
 		return invalid("vlan: %d is not within 0 and %d", c.VLAN, maxVLAN)
 	case c.VLAN != 0 && c.IsGateway && len(vlanLinkName(c.Bridge, c.VLAN)) > maxLinkName:
 		return invalid("bridge: the name of the gateway's interface, %s, is longer than %d bytes", vlanLinkName(c.Bridge, c.VLAN), maxLinkName)
+	case c.IPSpoofChk && c.IPAM.Type == "":
+		return invalid("ipspoofchk: without ipam there is no address that the container may send with")
+	case c.IPSpoofChk && len(c.VLANTrunk) > 0:
+		return invalid("ipspoofchk: not together with vlanTrunk, where a container has addresses that nobody here knows")
 	case c.DisableContainerInterface && c.IPAM.Type != "":
 		return invalid("disableContainerInterface: an interface that stays down can have no addresses, so ipam must be left out")
 	}

@@ -17,7 +17,7 @@ func FuzzConf(f *testing.F) {
 		{`{"bridge":"br0","isDefaultGateway":true,"ipMasq":true,"mtu":1400,"hairpinMode":true,"ipam":{"type":"x"}}`, "MAC=02:00:00:00:00:01"},
 		{`{"vlan":100,"isGateway":true,"vlanTrunk":[{"id":7},{"minID":10,"maxID":19}],"preserveDefaultVlan":true}`, "IgnoreUnknown=1"},
 		{`{"vlan":4095,"vlanTrunk":[{"id":7,"minID":1,"maxID":4094}]}`, "MAC=x"},
-		{`{"promiscMode":true,"macspoofchk":true,"enabledad":true,"portIsolation":true,"args":{"cni":{"mac":"02:00:00:00:00:02"}}}`, ""},
+		{`{"promiscMode":true,"macspoofchk":true,"ipspoofchk":true,"enabledad":true,"portIsolation":true,"args":{"cni":{"mac":"02:00:00:00:00:02"}}}`, ""},
 		{`{"disableContainerInterface":true,"runtimeConfig":{"mac":"02:00:00:00:00:03"}}`, "MAC="},
 		{`{"bridge":"fourteen_bytes","vlan":1,"isGateway":true}`, "x"},
 		{`[]`, ""},

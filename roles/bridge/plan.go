@@ -37,12 +37,22 @@ func (c *conf) plan(o owner.Owner, mac net.HardwareAddr, ips []roles.IP, routes 
 	if c.IsGateway {
 		c.planGateway(p, ips)
 	}
-	if c.MACSpoofChk {
+	if c.MACSpoofChk || c.IPSpoofChk {
 		p.Filter = append(p.Filter, nft.SpoofCheckEntry{Port: o.LinkName(), MAC: mac})
+	}
+	if c.IPSpoofChk {
+		p.Filter = append(p.Filter, nft.AddressChecks(o, mac, addressesOf(ips))...)
 	}
 	var err error
 	p.Routes, err = roles.PlanRoutes(o.IfName, routes, ips)
 	return p, err
+}
+
+func addressesOf(ips []roles.IP) (out []netip.Addr) {
+	for _, ip := range ips {
+		out = append(out, ip.Prefix.Addr())
+	}
+	return out
 }
 
 func (c *conf) planLinks(o owner.Owner, mac net.HardwareAddr) []netutil.Link {
