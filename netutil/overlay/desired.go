@@ -3,6 +3,7 @@ package overlay
 import (
 	"net/netip"
 	"slices"
+	"sort"
 	"strconv"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -167,7 +168,7 @@ func (d *desired) filter(c *Config) *nft.Overlay {
 			o.Direct = append(o.Direct, dst)
 		}
 	}
-	slices.SortFunc(o.Direct, comparePrefixes) // a record of it is compared as text
+	sort.Slice(o.Direct, func(i, j int) bool { return comparePrefixes(o.Direct[i], o.Direct[j]) < 0 }) // a record of it is compared as text
 	return o
 }
 

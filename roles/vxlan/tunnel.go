@@ -1,13 +1,7 @@
 package vxlan
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"hash/fnv"
-	"io"
-	"os"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/overlay"
@@ -17,34 +11,10 @@ import (
 // This file has the tunnel be there for the pods of a node.
 
 // mostLooked is how many peers ADD looks at, where nothing tells that anything has changed.
-const mostLooked = 32
+const mostLooked = 8
 
 func storeOf(r *roles.Request) *overlay.Store {
 	return overlay.OpenStore(overlay.DefaultState, overlay.DefaultRun, r.Owner.Network)
-}
-
-// stamp stands for all that the tunnel follows from. The list of peers is read for it, but not kept: it may be long.
-func (c *conf) stamp() (string, error) {
-	settings, err := json.Marshal(&c.overlay) // which has no peers yet
-	if err != nil {
-		return "", err
-	}
-	h := fnv.New64a()
-	_, _ = h.Write(settings)
-	list := io.Reader(bytes.NewReader(c.Peers))
-	if c.PeersFile != "" {
-		file, err := os.Open(c.PeersFile)
-		if err != nil {
-			return "", invalid("peersFile: %w", err)
-		}
-		defer func() { _ = file.Close() }()
-		list = file
-	}
-	size, err := io.Copy(h, list)
-	if err != nil {
-		return "", invalid("peersFile: %w", err)
-	}
-	return fmt.Sprintf("%016x %d", h.Sum64(), size), nil
 }
 
 // readPeers reads the list of peers, of the file or the configuration.
@@ -60,13 +30,14 @@ func (c *conf) readPeers() error {
 
 // ensure has the tunnel stand, and returns the MTU of what goes through it. The lock must be held.
 func ensure(r *roles.Request, c *conf, s *overlay.Store) (mtu int, err error) {
-	stamp, err := c.stamp()
+	last := stamp(s.Stamp())
+	now, err := c.stamp(last)
 	if err := s.Recall(&c.overlay); err != nil {
 		return 0, err
 	}
-	if err == nil && s.Stamp() == stamp {
+	if err == nil && now.same(last) {
 		if right, mtu, err := look(r, c, s); right || err != nil {
-			return mtu, err
+			return mtu, errors.Join(err, restamp(s, last, now))
 		}
 	}
 	if err == nil {
@@ -78,7 +49,7 @@ func ensure(r *roles.Request, c *conf, s *overlay.Store) (mtu int, err error) {
 		if last == nil || loadErr != nil || c.PeersFile == "" {
 			return 0, err
 		}
-		c.overlay.Peers, stamp = last.Peers, ""
+		c.overlay.Peers, now = last.Peers, ""
 	}
 	// What can be seen to be wrong is refused before it becomes the last list that was good. It is saved first: DEL takes away by it what is made then.
 	if _, err := overlay.Look(r.Host, &c.overlay); err != nil {
@@ -94,7 +65,15 @@ func ensure(r *roles.Request, c *conf, s *overlay.Store) (mtu int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return status.MTU, s.Stamped(stamp)
+	return status.MTU, s.Stamped(string(now))
+}
+
+// restamp notes that the same list is in another file.
+func restamp(s *overlay.Store, last, now stamp) error {
+	if now == last {
+		return nil
+	}
+	return s.Stamped(string(now))
 }
 
 // look tells whether what can be seen at no great cost is right.
