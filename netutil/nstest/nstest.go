@@ -47,31 +47,7 @@ func (n *NS) Remove() {
 }
 
 // Do runs fn on a thread inside the namespace, with mounts of its own; programs that fn starts run there too.
-func (n *NS) Do(fn func() error) error {
-	return Enter(n.Path, func() error {
-		if err := n.bindFolders(); err != nil {
-			return err
-		}
-		return fn()
-	})
-}
-
-// bindFolders gives the thread a mount namespace of its own, with the namespace's folders.
-func (n *NS) bindFolders() error {
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return err
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return err
-	}
-	if err := unix.Mount(n.RunDir, "/run", "", unix.MS_BIND, ""); err != nil {
-		return err
-	}
-	if n.VarLib == "" {
-		return nil
-	}
-	return unix.Mount(n.VarLib, "/var/lib", "", unix.MS_BIND, "")
-}
+func (n *NS) Do(fn func() error) error { return EnterHost(n.Path, n.RunDir, n.VarLib, fn) }
 
 // Try runs a program inside the namespace and returns what it printed.
 func (n *NS) Try(name string, args ...string) (out string, err error) {
@@ -116,6 +92,28 @@ func Enter(path string, fn func() error) error {
 		defer func() { _ = unix.Close(fd) }()
 		if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
 			return err
+		}
+		return fn()
+	})
+}
+
+// EnterHost is Enter with mounts of its own: the folder run stands at /run, with what is mounted below it, and varLib at /var/lib, unless it is
+// empty. Programs that fn starts see them too.
+func EnterHost(path, run, varLib string, fn func() error) error {
+	return Enter(path, func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return err
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return err
+		}
+		if err := unix.Mount(run, "/run", "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return err
+		}
+		if varLib != "" {
+			if err := unix.Mount(varLib, "/var/lib", "", unix.MS_BIND, ""); err != nil {
+				return err
+			}
 		}
 		return fn()
 	})
