@@ -30,7 +30,7 @@ build: ## build bin/cnibox: static, trimmed, reproducible
 		-ldflags '-s -w -buildid= -X main.version=$(VERSION)' -o $(BIN) .
 
 .PHONY: demo
-demo: build ## run a pod network for real, in namespaces of its own, and show each step
+demo: build ## run two pod networks for real, of one node and of four, in namespaces of their own, and show each step
 	@scripts/test-deps iproute2 nftables
 	@go run ./scripts/demo
 

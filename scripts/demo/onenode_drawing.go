@@ -3,8 +3,8 @@ package main
 import "fmt"
 
 // drawing is the topology with the addresses that the run had.
-func (d *demo) drawing() string {
-	addr := func(i int) string { return fmt.Sprintf("%-15s", d.pods[i].addr) }
+func (d *oneNode) drawing() string {
+	addr := func(i int) string { return fmt.Sprintf("%-15s", d.pods[i].addrs[0]) }
 	port := fmt.Sprintf(":%d > pod-a:%d", hostPort, podPort)
 	return fmt.Sprintf(`
    pod-a                pod-b                pod-c
