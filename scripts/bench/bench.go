@@ -55,6 +55,7 @@ func (b *bench) run(ctx context.Context) error {
 		b.one(ctx, "host-local", b.hostLocal),
 		b.one(ctx, "GC", b.collect),
 		b.one(ctx, "new connections", b.connections),
+		b.one(ctx, tunnelCase, b.tunnel),
 	)
 }
 
@@ -173,11 +174,11 @@ func (b *bench) oneByOne(ctx context.Context, n network, hosts []*host, existing
 }
 
 // rotated puts another host first.
-func rotated(hosts []*host) []*host {
-	if len(hosts) == 0 {
-		return hosts
+func rotated[T any](turns []T) []T {
+	if len(turns) == 0 {
+		return turns
 	}
-	return slices.Concat(hosts[1:], hosts[:1])
+	return slices.Concat(turns[1:], turns[:1])
 }
 
 // crowd does the same with many pods at once. It takes fewer rounds, each of which has many operations.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os/exec"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -75,22 +73,13 @@ func (d *doors) open(ctx context.Context) error {
 		return err
 	}
 	err := nstest.Enter(d.netns, func() error {
-		for _, line := range []string{
-			"link add uplink type veth peer name eth0 netns " + d.outside,
-			"addr add 192.0.2.1/24 dev uplink",
-			"link set uplink up",
-		} {
-			if err := ip(line); err != nil {
-				return err
-			}
-		}
-		return nil
+		return run("ip link add uplink type veth peer name eth0 netns "+d.outside, "ip addr add 192.0.2.1/24 dev uplink", "ip link set uplink up")
 	})
 	if err != nil {
 		return err
 	}
 	err = nstest.Enter(d.outside, func() error {
-		return errors.Join(ip("addr add 192.0.2.100/24 dev eth0"), ip("link set eth0 up"))
+		return run("ip addr add 192.0.2.100/24 dev eth0", "ip link set eth0 up")
 	})
 	for first := 0; err == nil && first < d.mappings; first += portsOfOne {
 		d.progress("%d of %d mappings", first, d.mappings)
@@ -168,11 +157,4 @@ func (d *doors) close() error {
 		_ = l.Close()
 	}
 	return errors.Join(removeNetNS(d.outside), d.host.close())
-}
-
-func ip(line string) error {
-	if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
-		return fmt.Errorf("ip %s: %w: %s", line, err, out)
-	}
-	return nil
 }

@@ -13,10 +13,13 @@ const (
 	cnibox      = "cnibox"
 	cniboxFused = "cnibox fused"
 	floor       = "floor"
-	nothing     = "nothing"
-	reference   = "reference"
-	refNftables = "reference nftables"
-	refIptables = "reference iptables"
+	// In the case of the tunnel, the same beside it.
+	cniboxDirect = "cnibox direct"
+	floorDirect  = "floor direct"
+	nothing      = "nothing"
+	reference    = "reference"
+	refNftables  = "reference nftables"
+	refIptables  = "reference iptables"
 )
 
 // contender is a set of plugins, with the packet filter that they are told to use.

@@ -185,3 +185,14 @@ func removeNetNS(path string) error {
 	}
 	return os.Remove(path)
 }
+
+// run runs a program for each line.
+func run(lines ...string) error {
+	for _, line := range lines {
+		words := strings.Fields(line)
+		if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", line, err, out)
+		}
+	}
+	return nil
+}

@@ -98,7 +98,7 @@ func grouped(rows []row) []row {
 			first[k] = i + 1
 		}
 	}
-	names := []string{cnibox, cniboxFused, reference, refNftables, refIptables, floor, nothing}
+	names := []string{cnibox, cniboxFused, reference, refNftables, refIptables, cniboxDirect, floor, floorDirect, nothing}
 	slices.SortStableFunc(rows, func(a, b row) int {
 		return cmp.Or(
 			first[a.scene()]-first[b.scene()],

@@ -24,7 +24,7 @@ func settle() error {
 	if err := netlink.LinkSubscribe(changes, stop); err != nil {
 		return err
 	}
-	if err := ip("link add " + link + " type veth peer name eth0 netns " + last); err != nil {
+	if err := run("ip link add " + link + " type veth peer name eth0 netns " + last); err != nil {
 		return err
 	}
 	if err := removeNetNS(last); err != nil {

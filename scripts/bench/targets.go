@@ -48,6 +48,7 @@ func targets() []target {
 		what: portmap + ", fused: ADD at 1: reference nftables / cnibox fused", atLeast: 15,
 		of: row(portmap, 1, 1, "ADD", refNftables), to: row(portmap, 1, 1, "ADD", cniboxFused),
 	}
+	tunnelled := func(operation, contender string) key { return row(tunnelCase, 1, 1, operation, contender) }
 	return []target{
 		within("VERSION: cnibox / nothing", row("VERSION", 0, 1, "VERSION", cnibox), row("VERSION", 0, 1, "VERSION", nothing), 1.25),
 		faster(masquerade, 1, 1, "ADD", refNftables, 6),
@@ -68,6 +69,13 @@ func targets() []target {
 		grows("new connections", "connect", 10, 10_000, 1.1),
 		grows("bridge", "ADD", 1, 1000, 1.6),
 		grows("ptp + masquerade", "ADD", 1, 1000, 1.15),
+		// The throughput is the inverse of the time.
+		{what: "tunnel, throughput: cnibox / cnibox direct", of: tunnelled(sendOperation, cniboxDirect), to: tunnelled(sendOperation, cnibox), atLeast: 0.93},
+		within("tunnel, round trip: cnibox / cnibox direct", tunnelled(roundTrip, cnibox), tunnelled(roundTrip, cniboxDirect), 1.15),
+		{what: "tunnel, throughput: cnibox / floor", of: tunnelled(sendOperation, floor), to: tunnelled(sendOperation, cnibox), atLeast: 0.95},
+		within("tunnel, round trip: cnibox / floor", tunnelled(roundTrip, cnibox), tunnelled(roundTrip, floor), 1.05),
+		{what: "tunnel, throughput: floor / floor direct", of: tunnelled(sendOperation, floorDirect), to: tunnelled(sendOperation, floor), atLeast: 0.93},
+		within("tunnel, round trip: floor / floor direct", tunnelled(roundTrip, floor), tunnelled(roundTrip, floorDirect), 1.15),
 	}
 }
 
