@@ -72,8 +72,6 @@ func targets() []target {
 		// The throughput is the inverse of the time.
 		{what: "tunnel, throughput: cnibox / cnibox direct", of: tunnelled(sendOperation, cniboxDirect), to: tunnelled(sendOperation, cnibox), atLeast: 0.93},
 		within("tunnel, round trip: cnibox / cnibox direct", tunnelled(roundTrip, cnibox), tunnelled(roundTrip, cniboxDirect), 1.15),
-		{what: "tunnel, throughput: cnibox / floor", of: tunnelled(sendOperation, floor), to: tunnelled(sendOperation, cnibox), atLeast: 0.95},
-		within("tunnel, round trip: cnibox / floor", tunnelled(roundTrip, cnibox), tunnelled(roundTrip, floor), 1.05),
 		{what: "tunnel, throughput: floor / floor direct", of: tunnelled(sendOperation, floorDirect), to: tunnelled(sendOperation, floor), atLeast: 0.93},
 		within("tunnel, round trip: floor / floor direct", tunnelled(roundTrip, floor), tunnelled(roundTrip, floorDirect), 1.15),
 	}
