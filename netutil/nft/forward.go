@@ -18,7 +18,11 @@ import (
 
 // forwardChains are the static chains.
 func forwardChains() []chain {
-	forward := []commented{{"", jump(chainAdmin)}}
+	forward := []commented{{"", join(udp(), jump(chainTunnels))}, {"", jump(chainAdmin)}}
+	var tunnels []commented
+	for _, f := range families() {
+		tunnels = append(tunnels, commented{"pods send to no tunnel", join(f.intoTunnel(), counter(), drop())})
+	}
 	ingress := []commented{{"", join(known(), leave())}}
 	for _, f := range families() {
 		near := []load{f.address(f.dest), inLink()}
@@ -44,6 +48,7 @@ func forwardChains() []chain {
 	}
 	return []chain{
 		{name: chainForward, hook: &hook{"filter", unix.NF_INET_FORWARD, priorityFilter}, rules: forward},
+		{name: chainTunnels, jumps: 1, rules: tunnels},
 		{name: chainAdmin, jumps: 1, grows: true},
 		{name: chainIngress, jumps: len(families()), rules: ingress},
 		{name: chainPods, jumps: 1, grows: true},

@@ -22,8 +22,12 @@ const (
 	ifname
 	ether
 	target // the address that neighbour discovery is about: to nft(8), 16 bytes behind IP's header
+	vni    // of a VXLAN packet: to nft(8), 3 bytes behind IP's header
 	mark   // in the byte order of the machine
 )
+
+// integer is nft(8)'s type for bytes that it knows nothing more of.
+const integer = 4
 
 // kind is what nft(8) calls the field (nftables/datatype.h) and its size in bytes.
 func (f field) kind() (number uint32, size int) {
@@ -41,7 +45,9 @@ func (f field) kind() (number uint32, size int) {
 	case ether:
 		return 9, 6 // ether_addr
 	case target:
-		return 4, 16 // integer
+		return integer, 16
+	case vni:
+		return integer, 3
 	default:
 		return 19, 4 // mark
 	}
@@ -59,6 +65,7 @@ func packBytes(b []byte, size int) []byte { return append(make([]byte, 0, size),
 
 func packProtocol(p uint8) []byte { return []byte{p, 0, 0, 0} }
 func packPort(p uint16) []byte    { return []byte{byte(p >> 8), byte(p), 0, 0} }
+func packVNI(n uint32) []byte     { return binary.BigEndian.AppendUint32(nil, n<<8) }
 func packName(s string) []byte    { return packBytes([]byte(s), ifname.size()) }
 
 func packMAC(mac net.HardwareAddr) []byte { return packBytes(mac, ether.size()) }
@@ -104,6 +111,8 @@ func (f field) format(b []byte) string {
 	case ipv4, ipv6, target:
 		addr, _ := netip.AddrFromSlice(b)
 		return addr.String()
+	case vni:
+		return strconv.Itoa(int(binary.BigEndian.Uint32(b) >> 8))
 	case ifname:
 		return strings.TrimRight(string(b), "\x00")
 	case ether:
@@ -145,6 +154,9 @@ func (f field) parse(s string) ([]byte, bool) {
 	case ipv4, ipv6, target:
 		addr, err := netip.ParseAddr(s)
 		return addr.AsSlice(), err == nil && addr.Zone() == "" && addr.Is4() == (f == ipv4)
+	case vni:
+		n, err := strconv.ParseUint(s, 10, 24)
+		return packVNI(uint32(n)), err == nil
 	case ifname:
 		return packName(s), len(s) < f.size()
 	case ether:

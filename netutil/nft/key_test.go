@@ -18,15 +18,7 @@ func TestRecordsAreReadAgain(t *testing.T) {
 		var key []byte
 		for _, f := range s.key {
 			key = append(key, bytes.Repeat([]byte{0xee}, f.size())...)
-			if f == ether {
-				copy(key[len(key)-2:], []byte{0, 0})
-			}
-			if f == port {
-				copy(key[len(key)-2:], []byte{0, 0})
-			}
-			if f == protocol {
-				copy(key[len(key)-3:], []byte{0, 0, 0})
-			}
+			clear(key[len(key)-f.size()+f.bytes():]) // what a field is padded with
 			if f == ifname {
 				key[len(key)-1] = 0
 			}

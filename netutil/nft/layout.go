@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"net/netip"
 	"strconv"
 
 	"github.com/google/nftables/expr"
@@ -69,7 +70,7 @@ const (
 	setGuarded   = "guarded"  // pods that not every other pod may connect to
 	setNear      = "near"     // the same with the link from behind which they may be connected to
 	setIsolated  = "isolated" // bridge ports that no other may begin a connection to
-	setTunnels   = "tunnels"  // ports of overlays' tunnels
+	setTunnels   = "tunnels"  // ports and VNIs of overlays' tunnels
 	setInside    = "inside"   // subnets of overlays' pods, on all nodes
 	setLocal     = "local"    // those of them that are this node's
 	setDirect    = "direct"   // those whose pods come in beside the tunnel
@@ -91,6 +92,7 @@ const (
 	chainNeighbours = "neighbours" // a rule for each subnet that has mapped ports
 	chainLeaving    = "leaving"    // a rule for each subnet that is masqueraded
 	chainForward    = "forward"
+	chainTunnels    = "tunnels"
 	chainAdmin      = "admin"     // a rule for each chain in which an administrator's rules come first
 	chainIngress    = "ingress"   // who may connect to a guarded pod
 	chainPods       = "pods"      // a rule for each group of pods: it is left out
@@ -111,23 +113,25 @@ func inetTable() *table {
 		add(&set{name: of(setMappedAll, f), key: []field{port, port, f.addr, protocol}})
 		add(&set{name: of(setGuarded, f), key: []field{f.addr}})
 		add(&set{name: of(setNear, f), key: []field{f.addr, ifname}})
-		add(&set{name: of(setTunnelPeers, f), key: []field{f.addr, port}})
+		add(&set{name: of(setTunnelPeers, f), key: []field{f.addr, port, vni}})
 		for _, name := range []string{setInside, setLocal, setDirect} {
 			add(&set{name: of(name, f), key: []field{f.addr}, intervals: true})
 		}
 	}
-	add(&set{name: setTunnels, key: []field{port}})
+	add(&set{name: setTunnels, key: []field{port, vni}})
 	add(&set{name: setTunnelDevices, key: []field{ifname}})
 	add(&set{name: setJournal, key: []field{ifname, mark}})
 	t.chains = inetChains()
 	return t
 }
 
+// broadcast is what goes to all on a link (RFC 919); a bridge shows it to the packet filter where module br_netfilter is loaded.
+func broadcast() netip.Prefix { return netip.MustParsePrefix("255.255.255.255/32") }
+
 func inetChains() []chain {
 	var ports, mapped, outsiders, strangers, inside []commented
 	for _, f := range families() {
-		strange := join(f.is(), l4protoIs(unix.IPPROTO_UDP), in(setTunnels, destPort()), notIn(of(setTunnelPeers, f), f.address(f.source), destPort()))
-		strangers = append(strangers, commented{"only its nodes send to a tunnel", join(strange, counter(), drop())})
+		strangers = append(strangers, commented{"only its nodes send to a tunnel", join(f.strange(), counter(), drop())})
 		inside = append(inside, commented{"", join(f.is(), in(of(setInside, f), f.address(f.source)), in(of(setInside, f), f.address(f.dest)), leave())})
 		ports = append(ports, portRules(f)...)
 		mapped = append(mapped, mappedRules(f)...)
@@ -150,7 +154,9 @@ func inetChains() []chain {
 		},
 		{
 			name: "postrouting", hook: &hook{"nat", unix.NF_INET_POST_ROUTING, prioritySourceNAT},
-			rules: []commented{{"", join(redirected(), jump(chainMapped))}, {"", jump(chainLeaving)}},
+			rules: []commented{
+				{"", join(redirected(), jump(chainMapped))}, {"", join(v4.is(), v4.within(expr.CmpOpEq, v4.dest, broadcast()), leave())}, {"", jump(chainLeaving)},
+			},
 		},
 		{name: chainPorts, jumps: 2, rules: ports},
 		{name: chainMapped, jumps: 1, rules: mapped},

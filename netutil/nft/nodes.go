@@ -6,12 +6,33 @@ import (
 	"sort"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cnibox/cnibox/netutil/owner"
 )
 
-// This file is by what other programs' chains, which can use no sets of ours, know the pods of other nodes: those of an overlay may begin
+// This file is who may send to the nodes' tunnels, and by what other programs' chains, which can use no sets of ours, know the pods of other nodes: those of an overlay may begin
 // connections to its pods here. What comes out of the tunnel is told by its device, since nobody but the nodes sends to the tunnel. What comes
 // beside it can only be told by the address that it is from.
+
+// strange matches what comes to this node's tunnels from elsewhere than their nodes.
+func (f family) strange() rule {
+	return join(f.is(), udp(), in(setTunnels, destPort(), tunnelID()), notIn(of(setTunnelPeers, f), f.address(f.source), destPort(), tunnelID()))
+}
+
+// intoTunnel matches UDP that is forwarded to another node's tunnel and is not from one of the nodes: masqueraded, a pod's packet would be taken there for
+// this node's.
+func (f family) intoTunnel() rule {
+	peers := of(setTunnelPeers, f)
+	return join(f.is(), in(peers, f.address(f.dest), destPort(), tunnelID()), notIn(peers, f.address(f.source), destPort(), tunnelID()))
+}
+
+func udp() rule { return l4protoIs(unix.IPPROTO_UDP) }
+
+// vniOffset is where a VXLAN packet has the VNI, in bytes behind IP's header: behind UDP's and VXLAN's flags (RFC 7348, section 5).
+const vniOffset = 8 + 4
+
+func tunnelID() load { return transportLoad(vniOffset, uint32(vni.bytes())) }
 
 // admits tells from where the group's pods are connected to: the names of links, and subnets.
 func (w *way) admits(g group) (from []string) {

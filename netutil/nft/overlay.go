@@ -19,16 +19,14 @@ import (
 // Overlay is such a network, as one node sees it.
 type Overlay struct {
 	Network string
-	Port    uint16         // UDP, of the tunnel
+	Port    uint16         // UDP, of the tunnel; 0: anybody may send there
+	VNI     uint32         // of 24 bits
 	Peers   []netip.Addr   // who may send there
 	Subnets []netip.Prefix // of the pods of all nodes; they must not overlap
 	Device  string         // by which other nodes' pods come in; empty: no link of the host's own
 	Local   []netip.Prefix // those of Subnets that are this node's
 	Direct  []netip.Prefix // those whose pods come in beside the tunnel
 }
-
-// Two networks may have the same port, and then the same peers: such an element is there once, with the comment of one of them. The other takes it over
-// when that one goes.
 
 // overlayComment begins the comment of an overlay's elements; the network follows, and for a subnet that one.
 const overlayComment = "overlay "
@@ -96,10 +94,10 @@ func (c *conn) commitOverlay(ch *change) error {
 func (o *Overlay) elements(t *table) (out []*element) {
 	tag := overlayTag(o.Network)
 	if o.Port != 0 {
-		out = append(out, &element{set: t.set(setTunnels), key: packPort(o.Port)[:port.bytes()], comment: tag})
+		out = append(out, &element{set: t.set(setTunnels), key: pack(packPort(o.Port), packVNI(o.VNI)), comment: tag})
 	}
 	for _, a := range o.Peers {
-		out = append(out, &element{set: t.set(of(setTunnelPeers, familyOf(a))), key: pack(a.AsSlice(), packPort(o.Port)), comment: tag})
+		out = append(out, &element{set: t.set(of(setTunnelPeers, familyOf(a))), key: pack(a.AsSlice(), packPort(o.Port), packVNI(o.VNI)), comment: tag})
 	}
 	if o.Device != "" {
 		out = append(out, &element{set: t.set(setTunnelDevices), key: packName(o.Device), comment: tag})
@@ -144,7 +142,6 @@ func (t *Tables) overlayChange(c *conn, o *Overlay) (*change, error) {
 		follow = e
 		want[e.set.name+string(e.key)] = e
 	}
-	heirs := t.heirs(o.Network)
 	for _, s := range t.inet.sets {
 		if !s.ofOverlays() {
 			continue
@@ -154,18 +151,21 @@ func (t *Tables) overlayChange(c *conn, o *Overlay) (*change, error) {
 			return nil, err
 		}
 		for _, e := range have {
+			if e.end {
+				continue
+			}
+			if e.comment != tag && !strings.HasPrefix(e.comment, tag+" ") {
+				if err := overlaps(e, want, tag); err != nil {
+					return nil, err
+				}
+				continue
+			}
 			at := s.name + string(e.key)
-			if w := want[at]; w != nil && w.standsBy(e) {
+			if w := want[at]; w != nil && w.comment == e.comment {
 				delete(want, at)
 				continue
 			}
-			if e.end || e.comment != tag && !strings.HasPrefix(e.comment, tag+" ") {
-				continue
-			}
 			ch.del = append(ch.del, e)
-			if heir := heirs[at]; heir != nil {
-				ch.add = append(ch.add, heir)
-			}
 			if p, err := netip.ParsePrefix(strings.TrimPrefix(e.comment, tag+" ")); err == nil {
 				ch.del = append(ch.del, intervalOf(s, p, tag)[1:]...)
 			}
@@ -180,28 +180,22 @@ func (t *Tables) overlayChange(c *conn, o *Overlay) (*change, error) {
 	return ch, nil
 }
 
-// standsBy tells whether what there is serves as the element: it is the same, or one that another network has in common with this one.
-func (e *element) standsBy(have *element) bool {
-	return !have.end && (have.comment == e.comment || !e.set.intervals && strings.HasPrefix(have.comment, overlayComment))
-}
-
-// heirs are the elements that networks other than this one need, by set and key.
-func (t *Tables) heirs(network string) map[string]*element {
-	out := map[string]*element{}
-	for _, o := range t.records.allOverlays() {
-		if o.Network == network {
-			continue
-		}
-		for _, e := range o.elements(t.inet) {
-			if !e.set.intervals {
-				out[e.set.name+string(e.key)] = e
-			}
+// overlaps refuses what is wanted if another network has it, or some of it.
+func overlaps(have *element, want map[string]*element, tag string) error {
+	network, text, ok := strings.Cut(strings.TrimPrefix(have.comment, overlayComment), " ")
+	theirs, err := netip.ParsePrefix(text)
+	if !ok || err != nil {
+		return nil
+	}
+	for _, w := range want {
+		if ours, ok := w.subnetOf(tag); ok && w.set == have.set && ours.Overlaps(theirs) {
+			return errcode.Errorf(errcode.AlreadyExists, "nodeSubnets: %s overlaps %s of the network %s on this node", ours, theirs, network)
 		}
 	}
-	return out
+	return nil
 }
 
-// Records of overlays, from which they are made anew like what attachments have (record.go): the port and the device, then peers, then subnets.
+// Records of overlays, from which they are made anew like what attachments have (record.go): the port, the VNI and the device, then peers, then subnets.
 
 // Words before subnets of a kind.
 const (
@@ -216,7 +210,7 @@ func (r records) overlayPath(network string) string {
 }
 
 func (o *Overlay) text() string {
-	lines := []string{"overlay " + o.Network + " " + strconv.Itoa(int(o.Port)) + " " + orNone(o.Device)}
+	lines := []string{strings.Join([]string{"overlay", o.Network, strconv.Itoa(int(o.Port)), strconv.Itoa(int(o.VNI)), orNone(o.Device)}, " ")}
 	for _, a := range o.Peers {
 		lines = append(lines, a.String())
 	}
@@ -234,17 +228,18 @@ func (o *Overlay) text() string {
 func parseOverlay(text string) (o *Overlay, ok bool) {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	first := strings.Split(lines[0], " ")
-	if len(first) == 3 { // of before there were devices
-		first = append(first, none)
-	}
-	if len(lines) < 2 || lines[len(lines)-1] != recordEnd || len(first) != 4 || first[0] != "overlay" || len(first[3]) >= unix.IFNAMSIZ {
+	if len(lines) < 2 || lines[len(lines)-1] != recordEnd || len(first) != 5 || first[0] != "overlay" || len(first[4]) >= unix.IFNAMSIZ {
 		return nil, false
 	}
 	number, err := strconv.ParseUint(first[2], 10, 16)
 	if err != nil {
 		return nil, false
 	}
-	o = &Overlay{Network: first[1], Port: uint16(number), Device: unlessNone(first[3])}
+	id, err := strconv.ParseUint(first[3], 10, 24)
+	if err != nil {
+		return nil, false
+	}
+	o = &Overlay{Network: first[1], Port: uint16(number), VNI: uint32(id), Device: unlessNone(first[4])}
 	for _, l := range lines[1 : len(lines)-1] {
 		if !o.parseLine(l) {
 			return nil, false
@@ -356,7 +351,7 @@ func (t *Tables) SpotOverlay(o *Overlay) (right bool, err error) {
 			return err
 		}
 		for i, e := range found {
-			if e == nil || !want[i].standsBy(e) {
+			if e == nil || e.comment != want[i].comment {
 				return nil
 			}
 		}

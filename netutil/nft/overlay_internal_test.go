@@ -9,7 +9,7 @@ import (
 // Whatever stands in a record of an overlay makes elements of its sets alone, and is written as it was read.
 func FuzzOverlayRecord(f *testing.F) {
 	f.Add((&Overlay{Network: "n", Port: 4789, Peers: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Subnets: []netip.Prefix{netip.MustParsePrefix("fd00::/64")}}).text())
-	f.Add("overlay n 4789 vxlan42\nlocal 10.0.0.0/8\ndirect fd00::/64\nend\n")
+	f.Add("overlay n 4789 42 vxlan42\nlocal 10.0.0.0/8\ndirect fd00::/64\nend\n")
 	f.Add("overlay n 65535\n255.255.255.255/0\nend\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		o, ok := parseOverlay(text)

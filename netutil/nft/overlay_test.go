@@ -10,7 +10,7 @@ import (
 
 func twoNodes(network string) *nft.Overlay {
 	return &nft.Overlay{
-		Network: network, Port: 4789,
+		Network: network, Port: 4789, VNI: 42,
 		Peers: []netip.Addr{netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8::2")},
 		Subnets: []netip.Prefix{
 			netip.MustParsePrefix("10.244.1.0/24"), netip.MustParsePrefix("10.244.2.0/24"), netip.MustParsePrefix("fd00:1::/64"), netip.MustParsePrefix("255.255.255.0/24"),
@@ -53,7 +53,7 @@ func TestAnOverlayIsWhatItsListSays(t *testing.T) {
 	h.wantOverlay(o, 0)
 	list := h.list()
 	for _, want := range []string{
-		`4789 comment "overlay podnet"`, `192.0.2.2 . 4789 comment "overlay podnet"`, `2001:db8::2 . 4789 comment "overlay podnet"`,
+		`4789 . 0x2a comment "overlay podnet"`, `192.0.2.2 . 4789 . 0x2a comment "overlay podnet"`, `2001:db8::2 . 4789 . 0x2a comment "overlay podnet"`,
 		`"vxlan42" comment "overlay podnet"`, `10.244.1.0/24 comment "overlay podnet 10.244.1.0/24"`, `10.244.2.0/24 comment`, `fd00:1::/64 comment`, `255.255.255.0/24 comment`,
 	} {
 		if !strings.Contains(list, want) {
@@ -66,12 +66,12 @@ func TestAnOverlayIsWhatItsListSays(t *testing.T) {
 	o.Local, o.Direct, o.Device = o.Local[:1], nil, ""
 	h.setOverlay(o)
 	list = h.list()
-	for _, gone := range []string{"192.0.2.2", "2001:db8", "10.244.2.0", "fd00:1", "255.255", "vxlan42"} {
+	for _, gone := range []string{"192.0.2.2", "2001:db8", "10.244.2.0", "fd00:1", "255.255.255.0", "vxlan42"} {
 		if strings.Contains(list, gone) {
 			t.Errorf("%s is left", gone)
 		}
 	}
-	if !strings.Contains(list, "192.0.2.3 . 4789") || !strings.Contains(list, "10.244.3.0/24") {
+	if !strings.Contains(list, "192.0.2.3 . 4789 . 0x2a") || !strings.Contains(list, "10.244.3.0/24") {
 		t.Errorf("what has come is not there:\n%s", list)
 	}
 	// Another network's stays.
@@ -92,6 +92,7 @@ func TestOverlaysOfOnePort(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	one, two := twoNodes("one"), twoNodes("two")
+	two.VNI = 43
 	two.Subnets = []netip.Prefix{netip.MustParsePrefix("10.245.0.0/16")}
 	two.Device, two.Local, two.Direct = "vxlan43", two.Subnets, nil
 	two.Peers = append(two.Peers[:1:1], netip.MustParseAddr("192.0.2.4"))
@@ -105,7 +106,7 @@ func TestOverlaysOfOnePort(t *testing.T) {
 	}
 	h.plugin(func(t *nft.Tables) error { return t.RemoveOverlay("one") })
 	h.wantOverlay(two, 0)
-	if list := h.list(); strings.Contains(list, "2001:db8::2") || strings.Contains(list, "overlay one") || !strings.Contains(list, `192.0.2.2 . 4789 comment "overlay two"`) {
+	if list := h.list(); strings.Contains(list, "2001:db8::2") || strings.Contains(list, "overlay one") || !strings.Contains(list, `192.0.2.2 . 4789 . 0x2b comment "overlay two"`) {
 		t.Errorf("left is\n%s", list)
 	}
 	h.plugin(func(t *nft.Tables) error { return t.RemoveOverlay("two") })
@@ -120,8 +121,8 @@ func TestAnOverlayComesBack(t *testing.T) {
 	o := twoNodes("podnet")
 	h.setOverlay(o)
 	for _, spoil := range []string{
-		"delete element inet cnibox inside_ipv4 { 10.244.1.0/24 }", "delete element inet cnibox tunnels { 4789 }",
-		"delete element inet cnibox tunnel_peers_ipv4 { 192.0.2.2 . 4789 }", "flush set inet cnibox inside_ipv4",
+		"delete element inet cnibox inside_ipv4 { 10.244.1.0/24 }", "delete element inet cnibox tunnels { 4789 . 42 }",
+		"delete element inet cnibox tunnel_peers_ipv4 { 192.0.2.2 . 4789 . 42 }", "flush set inet cnibox inside_ipv4",
 		"flush set inet cnibox local_ipv6", "flush set inet cnibox direct_ipv4", "flush set inet cnibox tunnel_devices",
 	} {
 		h.Run("nft", spoil)

@@ -2,7 +2,6 @@ package nft
 
 import (
 	"encoding/binary"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -81,26 +80,6 @@ func (s *set) byteOrder() []byte {
 	}
 	return tlv(setByteOrder, binary.NativeEndian.AppendUint32(nil, order))
 }
-
-// typeOf tells nft(8) what expressions the key is made of, where the number of a type does not say how many bytes there are (nftables: the udata of sets
-// and expressions). It is needed only for names of links with a target.
-func (s *set) typeOf() []byte {
-	const concat, metaExpr, payloadExpr = 13, 9, 7 // enum expr_types
-	const metaIIFName, transport = 6, 3
-	if !slices.Equal(s.key, []field{ifname, target}) {
-		return nil
-	}
-	number := func(kind byte, n uint32) []byte { return tlv(kind, binary.NativeEndian.AppendUint32(nil, n)) }
-	expression := func(kind uint32, data ...[]byte) []byte {
-		return append(number(0, kind), tlv(1, slices.Concat(data...))...)
-	}
-	link := expression(metaExpr, number(0, metaIIFName))
-	bytes := expression(payloadExpr, number(0, 0), number(1, 0), number(2, transport), number(3, targetOffset*8), number(4, uint32(target.bytes())*8))
-	return tlv(setKeyTypeOf, expression(concat, tlv(0, link), tlv(1, bytes)))
-}
-
-// tlv is data behind its kind and its length, as nft(8) keeps them in the kernel.
-func tlv(kind byte, data []byte) []byte { return append([]byte{kind, byte(len(data))}, data...) }
 
 // remove takes the set away. No rule must look into it.
 func (s *set) remove(b *batch) {

@@ -133,7 +133,7 @@ func (d *desired) remoteOf(p *Peer) (netip.Addr, error) {
 
 // filter is what the packet filter is to know.
 func (c *Config) filter(underlay netip.Addr) *nft.Overlay {
-	o := &nft.Overlay{Network: c.Network, Port: c.Port}
+	o := &nft.Overlay{Network: c.Network, Port: c.Port, VNI: c.VNI}
 	self := c.self(underlay)
 	if self == nil || c.bridged() {
 		o.Subnets = append(o.Subnets, c.Subnets...)

@@ -97,7 +97,7 @@ func TestTheNextPodRepairsTheBridge(t *testing.T) {
 		"ip link del vxlan42", "ip link del br-podnet", "ip link set vxlan42 nomaster", "ip link set br-podnet down", "ip link set vxlan42 down",
 		"ip addr del 10.244.1.254/16 dev br-podnet", "ip link set br-podnet mtu 1300", "bridge link set dev vxlan42 neigh_suppress off",
 		"bridge fdb del 00:00:00:00:00:00 dev vxlan42 dst 192.0.2.2", "nft flush ruleset",
-		"nft delete element inet cnibox tunnel_peers_ipv4 { 192.0.2.2 . 4789 }",
+		"nft delete element inet cnibox tunnel_peers_ipv4 { 192.0.2.2 . 4789 . 42 }",
 	} {
 		n.Host.Run("sh", "-c", spoil)
 		if err := n.Check("vxlan", "a", c.bridged(n)); err == nil {
@@ -245,7 +245,7 @@ func TestABridgeMadeByHandIsAPeer(t *testing.T) {
 	n.WantSeen(p.NS, "tcp", "[fd00::2:1]:80", p.Addrs[1].String())
 	n.WantSeen(hand, "tcp", netip.AddrPortFrom(p.Addrs[0], 80).String(), "10.244.2.1")
 	// Nobody but a peer sends to the tunnel.
-	n.Host.Run("nft", "delete", "element", "inet", "cnibox", "tunnel_peers_ipv4", "{ 192.0.2.2 . 4789 }")
+	n.Host.Run("nft", "delete", "element", "inet", "cnibox", "tunnel_peers_ipv4", "{ 192.0.2.2 . 4789 . 42 }")
 	if _, err := p.Try("ping", "-c", "1", "-W", "1", "10.244.2.1"); err == nil {
 		t.Error("the node takes what one sends who is no peer")
 	}

@@ -173,7 +173,7 @@ func TestTheNextPodRepairsTheTunnel(t *testing.T) {
 	for i, spoil := range []string{
 		"ip route del 10.244.2.0/24", "ip -6 neigh del fd00:2:: dev vxlan42", "ip link del vxlan42", "ip addr del 10.244.1.0/32 dev vxlan42",
 		"bridge fdb del $(bridge fdb show dev vxlan42 | sed -n 's/ .*192.0.2.2.*//p') dev vxlan42", "nft flush ruleset",
-		"nft delete element inet cnibox inside_ipv4 { 10.244.2.0/24 }", "nft delete element inet cnibox tunnel_peers_ipv4 { 192.0.2.2 . 4789 }",
+		"nft delete element inet cnibox inside_ipv4 { 10.244.2.0/24 }", "nft delete element inet cnibox tunnel_peers_ipv4 { 192.0.2.2 . 4789 . 42 }",
 	} {
 		n.Host.Run("sh", "-c", spoil)
 		if err := n.Check("vxlan", "a", c.conf(n)); err == nil {
