@@ -93,8 +93,8 @@ func vxlanBridgedScene() scene {
 	s.mode = "bridged"
 	s.conf["mode"] = s.mode
 	s.conf["ipam"] = map[string]any{"type": "host-local", "ranges": []any{
-		[]any{map[string]any{"subnet": "10.44.0.0/16", "rangeStart": "10.44.1.1", "gateway": "10.44.1.254"}},
-		[]any{map[string]any{"subnet": "fd44::/64", "rangeStart": "fd44::1:1", "gateway": "fd44::1:fe"}},
+		[]any{map[string]any{"subnet": "10.44.0.0/16", "rangeStart": "10.44.1.1", "rangeEnd": "10.44.1.99", "gateway": "10.44.1.254"}},
+		[]any{map[string]any{"subnet": "fd44::/64", "rangeStart": "fd44::1:1", "rangeEnd": "fd44::1:99", "gateway": "fd44::1:fe"}},
 	}}
 	return s
 }

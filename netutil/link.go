@@ -191,7 +191,7 @@ func (a *applier) creation(l *Link) (rawnl.Message, error) {
 		if end.MAC == nil {
 			// A bridge without an address of its own takes that of one of its ports and changes it as pods come and go, which
 			// leaves them with a gateway that they cannot reach until their neighbour entries expire.
-			end.MAC = randomMAC()
+			end.MAC = RandomMAC()
 		}
 		end.MTU = 0 // see remember
 		return rtnl.NewBridge(end, l.VLANs, a.upAtOnce(l)), nil
@@ -231,8 +231,8 @@ func (a *applier) single(l *Link, end rtnl.End, master int) (rawnl.Message, erro
 	return rtnl.NewLink(n), nil
 }
 
-// randomMAC is a locally administered unicast address (IEEE 802, clause 8.4).
-func randomMAC() net.HardwareAddr {
+// RandomMAC is a locally administered unicast address (IEEE 802, clause 8.4).
+func RandomMAC() net.HardwareAddr {
 	r := rand.Uint64()
 	mac := net.HardwareAddr{byte(r), byte(r >> 8), byte(r >> 16), byte(r >> 24), byte(r >> 32), byte(r >> 40)}
 	mac[0] = mac[0]&^1 | 2

@@ -10,7 +10,7 @@ import (
 	"github.com/cnibox/cnibox/netutil/rtnl"
 )
 
-// tunnelPort has the tunnel's device be a port of the bridge, to which nothing goes that the bridge can answer itself.
+// tunnelPort has the tunnel's device be a port of the bridge, to which, unless all are to be asked, nothing goes that the bridge can answer itself.
 func (r *reconciler) tunnelPort() error {
 	l := r.link
 	if l == nil || r.hub == nil {
@@ -21,11 +21,12 @@ func (r *reconciler) tunnelPort() error {
 	if added {
 		r.differs("interface %s is no port of %s", l.Name, r.bridge.name)
 		changes = append(changes, r.enslave(l))
-	} else if l.AsksAll {
-		r.differs("%s does not suppress what it could answer for %s", r.bridge.name, l.Name)
+	} else if l.NeighSuppress != rtnl.Unset && l.NeighSuppress != r.suppress {
+		r.differs("neighbour suppression of port %s is not as it should be", l.Name)
 	}
-	if added || l.AsksAll {
-		changes = append(changes, change{Message: rtnl.SetLink(l.Index, rtnl.Change{Suppress: true}), what: "set up port " + l.Name, harmless: unix.EOPNOTSUPP})
+	if added || l.NeighSuppress != rtnl.Unset && l.NeighSuppress != r.suppress {
+		set := rtnl.SetLink(l.Index, rtnl.Change{NeighSuppress: r.suppress})
+		changes = append(changes, change{Message: set, what: "set up port " + l.Name, harmless: unix.EOPNOTSUPP})
 	}
 	return r.carryOut(changes)
 }
@@ -68,9 +69,9 @@ func (r *reconciler) floodEntries() error {
 			if !ok || have.Link != r.link.Index || !have.Remote.IsValid() {
 				continue
 			}
-			if forAll := bytes.Equal(have.MAC, rtnl.ForAll); forAll && r.flood[have.Remote] {
+			if forAll := bytes.Equal(have.MAC, rtnl.ForAll); forAll && r.flood[have.Remote] && have.Port == 0 && have.VNI == 0 {
 				delete(missing, have.Remote)
-			} else if !r.sampled && (forAll || !have.Permanent() && r.known != nil && !r.known[have.Remote]) {
+			} else if forAll || !have.Permanent() && r.known != nil && !r.known[have.Remote] {
 				r.differs("a forwarding entry for %s to %s, which is no peer", have.MAC, have.Remote)
 				changes = append(changes, change{rtnl.DelFDB(have), "remove the forwarding entry for " + have.MAC.String(), unix.ENOENT})
 			}

@@ -24,13 +24,23 @@ type Config struct {
 	MTU      int            // bytes, of a packet in the tunnel; 0: what the underlay leaves
 	Direct   bool           // peers on the same link are reached without the tunnel
 	Subnets  []netip.Prefix // of the node's pods; bridged: of the pods of all nodes
-	Bridge   string         // the bridge of which the device is a port; empty: the pods are reached by routes
-	Group    netip.Addr     // bridged: multicast, where frames for all go in place of to each peer; the zero Addr: none
-	Gateways []netip.Prefix // bridged: addresses of the bridge, and their subnets
-	Ports    []string       // bridged: other links that belong to the bridge, if they are there
 	Peers    []Peer         // may have this node in it
+	Bridged
 	// PeersFile is where the list of peers was read; empty: it was not in a file.
 	PeersFile string
+}
+
+// Bridged is what there is besides where the pods of all nodes are on one link (a broadcast domain). What the pods that are there rely on stays the same
+// until the last of them goes.
+type Bridged struct {
+	Bridge   string           // of which the tunnel's device is a port; empty: the pods are reached by routes
+	Group    netip.Addr       // multicast, where frames for all go in place of to each peer; the zero Addr: none
+	AskAll   bool             // all nodes get all ARP requests and neighbour solicitations
+	NoHost   bool             // the node itself is not on the link
+	MAC      net.HardwareAddr // of the bridge; nil: one that follows from the node's underlay address
+	KeptMTU  int              // bytes; 0: what the underlay leaves now
+	Gateways []netip.Prefix   // addresses of the bridge, and their subnets
+	Ports    []string         // other links that belong to the bridge, if they are there
 }
 
 // DefaultPort is that of VXLAN (IANA).

@@ -23,7 +23,6 @@ type desired struct {
 	vxlan  rtnl.VXLAN
 	tunnel device
 	bridge *device // nil: the pods are reached by routes
-	ipv6   bool    // the pods speak it
 
 	addrs     map[netip.Prefix]bool // of the bridge, or else the tunnel's device
 	routes    map[netip.Prefix]way
@@ -32,6 +31,7 @@ type desired struct {
 	flood     map[netip.Addr]bool   // who gets what is for all
 	known     map[netip.Addr]bool   // behind whom pods can be; nil: anybody
 	ports     []string              // of the bridge, besides the tunnel's device
+	suppress  rtnl.Switch           // on the tunnel's port
 }
 
 // way is how a subnet is reached.
@@ -83,16 +83,19 @@ func (d *desired) routed(c *Config) error {
 	return nil
 }
 
+// mostLearned is how many pods of other nodes the kernel remembers: a pod that sends from ever new MAC addresses must not take all memory.
+const mostLearned = 1 << 14
+
 // bridged adds what leads to the peers where all pods are on one link.
 func (d *desired) bridged(c *Config) error {
-	// The pods know the bridge by its MAC address, so it is the same when the bridge is made anew. Each node needs another.
 	id := strconv.FormatUint(uint64(c.VNI), 10) + "/" + d.addr.String()
 	d.tunnel.mac, d.tunnel.keepsMAC = owner.NodeMAC(id), true
-	d.bridge = &device{
-		name: c.Bridge, kind: "bridge", key: "bridge", mac: owner.NodeMAC(id + "/bridge"), mark: d.tunnel.mark, mtu: d.tunnel.mtu, keepsMAC: true,
+	d.bridge = &device{name: c.Bridge, kind: "bridge", key: "bridge", mac: c.MAC, mark: d.tunnel.mark, mtu: d.tunnel.mtu}
+	if c.MAC == nil {
+		d.bridge.mac, d.bridge.keepsMAC = owner.NodeMAC(id+"/bridge"), true
 	}
-	d.vxlan.Learns, d.ports = true, c.Ports
-	d.ipv6 = slices.ContainsFunc(c.Subnets, func(s netip.Prefix) bool { return s.Addr().Is6() })
+	d.vxlan.Learns, d.vxlan.Limit = true, mostLearned
+	d.ports, d.suppress = c.Ports, rtnl.SwitchOf(!c.AskAll)
 	for _, g := range c.Gateways {
 		d.addrs[g] = true
 	}
@@ -135,7 +138,7 @@ func (d *desired) remoteOf(p *Peer) (netip.Addr, error) {
 func (c *Config) filter(underlay netip.Addr) *nft.Overlay {
 	o := &nft.Overlay{Network: c.Network, Port: c.Port, VNI: c.VNI}
 	self := c.self(underlay)
-	if self == nil || c.bridged() {
+	if (self == nil || c.bridged()) && !c.NoHost {
 		o.Subnets = append(o.Subnets, c.Subnets...)
 	}
 	if len(c.Peers) == 0 {

@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"errors"
+	"io/fs"
 	"net"
 
 	"golang.org/x/sys/unix"
@@ -50,7 +51,7 @@ func (r *reconciler) tunnelDevice() error {
 func (r *reconciler) bridgeDevice() error {
 	l, _, err := r.own(r.bridge)
 	if err == nil {
-		r.hub, err = r.stand(r.bridge, l, rtnl.NewBridge(rtnl.End{Name: r.bridge.name, MAC: r.bridge.mark}, false, false))
+		r.hub, err = r.stand(r.bridge, l, rtnl.NewLimitedBridge(rtnl.End{Name: r.bridge.name, MAC: r.bridge.mark}, mostLearned))
 	}
 	return err
 }
@@ -65,9 +66,39 @@ func (r *reconciler) own(d *device) (*rtnl.Link, []byte, error) {
 		r.differs("interface %s has no alias", d.name)
 		err = r.carryOut([]change{{Message: rtnl.SetAlias(l.Index, r.alias), what: "name interface " + d.name}})
 	case l.Alias != r.alias || l.Kind != d.kind:
-		err = errcode.Errorf(errcode.AlreadyExists, "%s: interface %s is there already, and not this network's (its alias is %q)", d.key, d.name, l.Alias)
+		err = d.anothers(l)
 	}
 	return l, answer, err
+}
+
+func (d *device) anothers(l *rtnl.Link) error {
+	return errcode.Errorf(errcode.AlreadyExists, "%s: interface %s is there already, and not this network's (its alias is %q)", d.key, d.name, l.Alias)
+}
+
+// judge refuses, before anything is changed, what others have that we would have to take from them.
+func (r *reconciler) judge() (err error) {
+	if r.all, err = netutil.List(r.n, "interfaces", rtnl.GetLinks()); err != nil {
+		return err
+	}
+	for _, b := range r.all {
+		l := rtnl.ParseLink(b)
+		if l == nil || l.Alias == r.alias {
+			continue
+		}
+		for _, d := range []*device{&r.tunnel, r.bridge} {
+			if d != nil && d.name == l.Name && !d.halfMade(l) {
+				return d.anothers(l)
+			}
+		}
+		if v, ok := rtnl.ParseVXLAN(b); ok && l.Name != r.tunnel.name && v.VNI == r.vxlan.VNI && v.Port == r.vxlan.Port && v.Local.Is4() == r.vxlan.Local.Is4() {
+			return r.inUse()
+		}
+	}
+	return nil
+}
+
+func (r *reconciler) inUse() error {
+	return errcode.Errorf(errcode.AlreadyExists, "vni: another VXLAN interface has VNI %d on port %d", r.vxlan.VNI, r.vxlan.Port)
 }
 
 // find asks for a link; nil if there is none of the name.
@@ -105,8 +136,8 @@ func (r *reconciler) create(d *device, creation rawnl.Message) (*rtnl.Link, erro
 		return nil, err
 	}
 	switch err := answers[0].Err; {
-	case errors.Is(err, unix.EEXIST):
-		return nil, errcode.Errorf(errcode.AlreadyExists, "%s: another VXLAN interface has VNI %d on port %d", d.key, r.vxlan.VNI, r.vxlan.Port)
+	case errors.Is(err, unix.EEXIST) && d.kind == "vxlan":
+		return nil, r.inUse()
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return nil, errcode.Errorf(errcode.Kernel, "overlay: this kernel has no such interfaces (module %s): %w", d.kind, err)
 	case err != nil:
@@ -155,17 +186,23 @@ func (r *reconciler) adjust(d *device, l *rtnl.Link, fresh bool) (err error) {
 	return r.carryOut(append(changes, change{Message: rtnl.SetLink(l.Index, c), what: "set up interface " + d.name}))
 }
 
-// beforeUp readies a device of a bridged network for what the kernel does when it comes up: a port sends nothing of its own, so it needs no address, and
-// that of the bridge, with a MAC address that nobody else has, is good at once.
+// beforeUp readies a device for what the kernel does when it comes up. The node must not take a pod of another node for a router; a port sends nothing
+// of its own, so it needs no address, and that of the bridge, with a MAC address that nobody else has, is good at once.
 func (r *reconciler) beforeUp(d *device, l *rtnl.Link) ([]change, error) {
-	switch {
-	case r.bridge == nil || !r.repair:
+	if !r.repair {
 		return nil, nil
-	case d.kind == "vxlan":
+	}
+	settings := []string{"accept_ra"}
+	if d.kind == "bridge" {
+		settings = append(settings, "accept_dad")
+	}
+	for _, s := range settings {
+		if _, err := r.n.SetSysctl("0", "net", "ipv6", "conf", d.name, s); err != nil && !errors.Is(err, fs.ErrNotExist) { // no IPv6
+			return nil, err
+		}
+	}
+	if r.bridge != nil && d.kind == "vxlan" {
 		return []change{{rtnl.SetLink(l.Index, rtnl.Change{NoLinkLocal: true}), "set up interface " + d.name, unix.EAFNOSUPPORT}}, nil
-	case r.ipv6:
-		_, err := r.n.SetSysctl("0", "net", "ipv6", "conf", d.name, "accept_dad")
-		return nil, err
 	}
 	return nil, nil
 }

@@ -17,7 +17,7 @@ func FuzzParsePeers(f *testing.F) {
 	f.Add(`[{"name": "a", "underlay": ["192.0.2.1"]}]`)
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, bridge := range []string{"", "br0"} {
-			c := &Config{Network: "n", VNI: 1, Port: 1, Subnets: []netip.Prefix{netip.MustParsePrefix("10.255.0.0/24")}, Bridge: bridge}
+			c := &Config{Network: "n", VNI: 1, Port: 1, Subnets: []netip.Prefix{netip.MustParsePrefix("10.255.0.0/24")}, Bridged: Bridged{Bridge: bridge}}
 			fuzzPeers(t, c, text)
 		}
 	})

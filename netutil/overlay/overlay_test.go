@@ -240,7 +240,7 @@ func TestEachThingThatIsDeletedComesBack(t *testing.T) {
 		"taken down":           "ip link set vxlan42 down",
 		"packet filter":        "nft flush ruleset",
 		"subnet in the filter": "nft delete element inet cnibox inside_ipv4 { 10.244.2.0/24 }",
-		"peer in the filter":   "nft delete element inet cnibox tunnel_peers_ipv4 { 192.0.2.2 . 4789 }",
+		"peer in the filter":   "nft delete element inet cnibox tunnel_peers_ipv4 { 192.0.2.2 . 4789 . 42 }",
 	} {
 		h.Run("sh", "-c", spoil)
 		if h.state() == whole && name != "taken down" {

@@ -54,6 +54,11 @@ func (c *Config) ParsePeers(at string, text []byte) error {
 	if err := unequal(at, peers); err != nil {
 		return err
 	}
+	if !c.bridged() {
+		if err := disjoint(at, peers); err != nil {
+			return err
+		}
+	}
 	c.Peers = peers
 	return nil
 }
@@ -115,10 +120,9 @@ func (t *peerText) parse(at string) (p Peer, err error) {
 	return p, nil
 }
 
-// unequal refuses two peers with one name, one underlay address, or overlapping subnets.
+// unequal refuses two peers with one name or one underlay address.
 func unequal(at string, peers []Peer) error {
 	names, underlay := map[string]int{}, map[netip.Addr]int{}
-	var subnets []claim
 	for i := range peers {
 		p := &peers[i]
 		if other, ok := names[p.Name]; ok {
@@ -131,8 +135,16 @@ func unequal(at string, peers []Peer) error {
 			}
 			underlay[a] = i
 		}
-		for _, s := range p.Subnets {
-			subnets = append(subnets, claim{s, p.Name})
+	}
+	return nil
+}
+
+// disjoint refuses two peers with overlapping subnets.
+func disjoint(at string, peers []Peer) error {
+	var subnets []claim
+	for i := range peers {
+		for _, s := range peers[i].Subnets {
+			subnets = append(subnets, claim{s, peers[i].Name})
 		}
 	}
 	if a, b, overlap := overlapping(subnets); overlap {

@@ -13,7 +13,10 @@ import (
 // Remove takes a network's overlay away: its devices, all that leads through them, and the routes beside the tunnel. It succeeds if there is nothing. Of
 // c the network, the VNI, the bridge and the node's own subnets count.
 func Remove(n *netutil.Namespace, c *Config) error {
-	return errors.Join(netutil.NFT(n).RemoveOverlay(c.Network), remove(n, c))
+	if err := remove(n, c); err != nil {
+		return err // as long as the tunnel may be there, only its nodes may send to it
+	}
+	return netutil.NFT(n).RemoveOverlay(c.Network)
 }
 
 func remove(n *netutil.Namespace, c *Config) error {
@@ -23,23 +26,37 @@ func remove(n *netutil.Namespace, c *Config) error {
 	}
 	defer unlock()
 	r := &reconciler{n: n, repair: true, desired: &desired{alias: aliasOf(c.Network)}} // without a device that is to stay
-	errs := []error{r.formerDevices()}
-	mark := deviceMAC(c.VNI, c.Subnets)
-	for _, d := range []device{{name: c.DeviceName(), kind: "vxlan", mark: mark}, {name: c.Bridge, kind: "bridge", mark: mark}} {
-		errs = append(errs, r.removeHalfMade(&d))
-	}
-	return errors.Join(append(errs, r.removeDirect(c))...)
-}
-
-func (r *reconciler) removeHalfMade(d *device) error {
-	if d.name == "" {
-		return nil
-	}
-	l, _, err := r.find(d.name)
-	if err != nil || l == nil || !d.halfMade(l) {
+	if r.all, err = netutil.List(n, "interfaces", rtnl.GetLinks()); err != nil {
 		return err
 	}
-	return r.carryOut([]change{removal(l.Name)})
+	return errors.Join(r.formerDevices(), r.removeHalfMade(c), r.removeDirect(c))
+}
+
+// RemoveHalfMade removes what somebody has begun to make by these settings and died, before others take their place that no longer tell of it.
+func RemoveHalfMade(n *netutil.Namespace, c *Config) error {
+	unlock, err := n.Lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return (&reconciler{n: n, repair: true, desired: &desired{}}).removeHalfMade(c)
+}
+
+func (r *reconciler) removeHalfMade(c *Config) error {
+	mark := deviceMAC(c.VNI, c.Subnets)
+	for _, d := range []device{{name: c.DeviceName(), kind: "vxlan", mark: mark}, {name: c.Bridge, kind: "bridge", mark: mark}} {
+		if d.name == "" {
+			continue
+		}
+		l, _, err := r.find(d.name)
+		if err == nil && l != nil && d.halfMade(l) {
+			err = r.carryOut([]change{removal(l.Name)})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func removal(link string) change {
@@ -58,12 +75,8 @@ func (r *reconciler) removeDirect(c *Config) error {
 
 // formerDevices removes those devices of the network's that it has no use for: of another VNI or bridge that it had before.
 func (r *reconciler) formerDevices() error {
-	bodies, err := netutil.List(r.n, "interfaces", rtnl.GetLinks())
-	if err != nil {
-		return err
-	}
 	var changes []change
-	for _, b := range bodies {
+	for _, b := range r.all {
 		l := rtnl.ParseLink(b)
 		if l == nil || l.Alias != r.alias || l.Name == r.tunnel.name || r.bridge != nil && l.Name == r.bridge.name {
 			continue

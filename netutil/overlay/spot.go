@@ -1,8 +1,6 @@
 package overlay
 
 import (
-	"net/netip"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil"
@@ -17,7 +15,7 @@ func Spot(n *netutil.Namespace, c *Config) (right bool, s *Status, err error) {
 	if err != nil {
 		return false, nil, err
 	}
-	r := &reconciler{n: n, desired: d, sampled: true}
+	r := &reconciler{n: n, desired: d}
 	s = &Status{Underlay: d.addr, MTU: d.tunnel.mtu}
 	if ok, err := r.devicesStand(); !ok || err != nil {
 		return false, s, err
@@ -54,6 +52,12 @@ func Spot(n *netutil.Namespace, c *Config) (right bool, s *Status, err error) {
 			return ok && have.Permanent() && have.MAC.String() == mac
 		})
 	}
+	if d.bridge != nil && len(d.flood) > 0 { // the kernel tells of one host; of the others it would only together with all that the device has learnt
+		ask(rtnl.GetFDB(r.link.Index, rtnl.ForAll), func(a *rawnl.Answer) bool {
+			_, ok := first(a, rtnl.ParseFDB)
+			return ok
+		})
+	}
 	for mac, remote := range d.forwards {
 		ask(rtnl.GetFDB(r.link.Index, macOf(mac)), func(a *rawnl.Answer) bool {
 			have, ok := first(a, rtnl.ParseFDB)
@@ -73,12 +77,11 @@ func Spot(n *netutil.Namespace, c *Config) (right bool, s *Status, err error) {
 	return right, s, err
 }
 
-// devicesStand looks at the devices, and where pods are on one link, at who gets what is for all: the kernel tells of that only together with what the
-// device has learnt.
+// devicesStand looks at the devices.
 func (r *reconciler) devicesStand() (bool, error) {
 	steps := []func() error{r.tunnelDevice}
 	if r.bridge != nil {
-		steps = append(steps, r.bridgeDevice, r.tunnelPort, r.floodEntries)
+		steps = append(steps, r.bridgeDevice, r.tunnelPort)
 	}
 	for _, step := range steps {
 		if err := step(); err != nil || len(r.found) > 0 {
@@ -106,11 +109,12 @@ func anyRoute(a *rawnl.Answer, is func(*rtnl.Route) bool) bool {
 	return false
 }
 
-// Look finds this node's place in the underlay, and tells why it has none.
-func Look(n *netutil.Namespace, c *Config) (netip.Addr, error) {
+// Look finds this node's place in the underlay, and tells why it has none, or why others stand in the way.
+func Look(n *netutil.Namespace, c *Config) (*Status, error) {
 	d, err := prepare(n, c)
 	if err != nil {
-		return netip.Addr{}, err
+		return nil, err
 	}
-	return d.addr, nil
+	r := &reconciler{n: n, desired: d}
+	return &Status{Underlay: d.addr, MTU: d.tunnel.mtu}, r.judge()
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -82,6 +83,10 @@ type settingsText struct {
 	Subnets  []netip.Prefix `json:"subnets"`
 	Bridge   string         `json:"bridge"`
 	Group    netip.Addr     `json:"group"`
+	AskAll   bool           `json:"askAll"`
+	NoHost   bool           `json:"noHost"`
+	MAC      string         `json:"mac"`
+	KeptMTU  int            `json:"keptMTU"`
 	Gateways []netip.Prefix `json:"gateways"`
 	File     string         `json:"peersFile"`
 }
@@ -101,7 +106,8 @@ func (s *Store) Save(c *Config) error {
 
 func (s *Store) saveSettings(c *Config) error {
 	settings, err := json.Marshal(settingsText{
-		c.Network, c.VNI, c.Port, c.Device, c.Underlay, c.MTU, c.Direct, c.Subnets, c.Bridge, c.Group, c.Gateways, c.PeersFile,
+		c.Network, c.VNI, c.Port, c.Device, c.Underlay, c.MTU, c.Direct, c.Subnets,
+		c.Bridge, c.Group, c.AskAll, c.NoHost, c.MAC.String(), c.KeptMTU, c.Gateways, c.PeersFile,
 	})
 	if err != nil {
 		return storeError(err)
@@ -154,20 +160,31 @@ func (s *Store) Load() (*Config, error) {
 	if c.Peers, err = parseLines(text); err != nil {
 		return nil, err
 	}
-	return c, s.Recall(c)
+	return c, s.Recall(c, "")
 }
 
-// Recall adds to settings what no configuration has: the addresses and ports that the bridge has got by and by.
-func (s *Store) Recall(c *Config) error {
-	last, err := s.Settings()
-	if err != nil || !c.bridged() {
+// Recall gives a bridged network's settings what no configuration has: the bridge's MAC address, and while there are pods besides the one named, what
+// these rely on. Of settings that cannot be read nothing is recalled; the next Save mends them.
+func (s *Store) Recall(c *Config, except string) (err error) {
+	if !c.bridged() {
+		return nil
+	}
+	c.Ports, c.KeptMTU, c.Gateways = nil, 0, nil
+	users, err := s.Users()
+	for _, u := range users {
+		if u != except {
+			c.Ports = append(c.Ports, u)
+		}
+	}
+	last, _ := s.Settings()
+	if err != nil || last == nil || !last.bridged() {
 		return err
 	}
-	if last != nil {
-		c.Gateways = last.Gateways
+	c.MAC = last.MAC
+	if len(c.Ports) > 0 {
+		c.KeptMTU, c.Gateways = last.KeptMTU, last.Gateways
 	}
-	c.Ports, err = s.Users()
-	return err
+	return nil
 }
 
 // Refresh is Load with the peers of the file, if they came from one. If that is no good, what it had last is in force, and the error says so besides.
@@ -192,9 +209,10 @@ func (s *Store) Settings() (*Config, error) {
 	if err := json.Unmarshal(text, &t); err != nil {
 		return nil, storeError(fmt.Errorf("%s: %w", filepath.Join(string(s.state), settingsFile), err))
 	}
+	mac, _ := net.ParseMAC(t.MAC)
 	return &Config{
-		Network: t.Network, VNI: t.VNI, Port: t.Port, Device: t.Device, Underlay: t.Underlay, MTU: t.MTU, Direct: t.Direct, Subnets: t.Subnets,
-		Bridge: t.Bridge, Group: t.Group, Gateways: t.Gateways, PeersFile: t.File,
+		Network: t.Network, VNI: t.VNI, Port: t.Port, Device: t.Device, Underlay: t.Underlay, MTU: t.MTU, Direct: t.Direct, Subnets: t.Subnets, PeersFile: t.File,
+		Bridged: Bridged{Bridge: t.Bridge, Group: t.Group, AskAll: t.AskAll, NoHost: t.NoHost, MAC: mac, KeptMTU: t.KeptMTU, Gateways: t.Gateways},
 	}, nil
 }
 

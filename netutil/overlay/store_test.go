@@ -19,32 +19,55 @@ func newStore(t *testing.T) (s *overlay.Store, state, run string) {
 	return overlay.OpenStore(state, run, "podnet"), state, run
 }
 
-// What the bridge gets by and by is kept beside the settings, and comes back with them.
+// What pods rely on is kept beside the settings, and comes back with them as long as there are pods.
 func TestTheStoreKnowsTheBridge(t *testing.T) {
 	t.Parallel()
-	s, _, _ := newStore(t)
+	s, state, _ := newStore(t)
 	unlock, err := s.Lock()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unlock()
-	c := &overlay.Config{
-		Network: "podnet", VNI: 42, Port: 4789, Bridge: "br0", Group: netip.MustParseAddr("239.1.1.1"),
-		Subnets: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, Peers: manyPeers(2),
-	}
 	gateway := netip.MustParsePrefix("10.244.1.254/16")
-	for _, err := range []error{s.AddGateways([]netip.Prefix{gateway}), s.Save(c), s.AddGateways([]netip.Prefix{gateway}), s.AddGateways([]netip.Prefix{gateway}), s.Use("veth1")} {
+	c := &overlay.Config{
+		Network: "podnet", VNI: 42, Port: 4789, Subnets: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, Peers: manyPeers(2),
+		Bridged: overlay.Bridged{Bridge: "br0", Group: netip.MustParseAddr("239.1.1.1"), AskAll: true, NoHost: true, MAC: []byte{2, 0, 0, 0, 0, 9}, KeptMTU: 1450},
+	}
+	add := func() error { return s.AddGateways([]netip.Prefix{gateway}) }
+	for _, err := range []error{add(), s.Save(c), add(), add(), s.Use("veth1"), s.Use("veth2")} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	c.Gateways, c.Ports = []netip.Prefix{gateway}, []string{"veth1"}
+	c.Gateways, c.Ports = []netip.Prefix{gateway}, []string{"veth1", "veth2"}
 	if got, err := s.Load(); err != nil || !reflect.DeepEqual(got, c) {
 		t.Errorf("read %+v, %v", got, err)
 	}
+	recall := func(except string) overlay.Bridged {
+		got := &overlay.Config{Bridged: overlay.Bridged{Bridge: "br0"}}
+		if err := s.Recall(got, except); err != nil {
+			t.Error(err)
+		}
+		return got.Bridged
+	}
+	if got := recall("veth2"); !reflect.DeepEqual(got.Ports, []string{"veth1"}) || got.KeptMTU != 1450 || len(got.Gateways) != 1 {
+		t.Errorf("beside another pod there is %+v", got)
+	}
+	if _, err := s.Leave("veth1"); err != nil {
+		t.Fatal(err)
+	}
+	if got := recall("veth2"); got.Ports != nil || got.KeptMTU != 0 || got.Gateways != nil || got.MAC.String() != "02:00:00:00:00:09" {
+		t.Errorf("without another pod there is %+v", got)
+	}
 	routed := &overlay.Config{}
-	if err := s.Recall(routed); err != nil || routed.Gateways != nil || routed.Ports != nil {
+	if err := s.Recall(routed, ""); err != nil || routed.Gateways != nil || routed.Ports != nil {
 		t.Errorf("without a bridge there are %v and %v, %v", routed.Gateways, routed.Ports, err)
+	}
+	if err := os.WriteFile(filepath.Join(state, "podnet", "settings"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := recall(""); got.MAC != nil || len(got.Ports) != 1 {
+		t.Errorf("beside broken settings there is %+v", got)
 	}
 }
 

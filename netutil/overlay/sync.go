@@ -37,21 +37,24 @@ func reconcile(n *netutil.Namespace, c *Config, repair bool) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	r := &reconciler{n: n, desired: d, repair: repair}
+	// The packet filter comes first: nobody else may send to the tunnel from the beginning. It takes the lock itself.
+	for _, step := range []func() error{r.judge, func() error { return r.filter(c) }} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
 	unlock, err := n.Lock()
 	if err != nil {
 		return nil, err
 	}
-	r := &reconciler{n: n, desired: d, repair: repair}
+	defer unlock()
 	for _, step := range r.steps() {
-		if err = step(); err != nil {
-			break
+		if err := step(); err != nil {
+			return nil, err
 		}
 	}
-	unlock() // the packet filter takes it itself
-	if err == nil {
-		err = r.filter(c)
-	}
-	return &Status{r.found, d.addr, d.tunnel.mtu}, err
+	return &Status{r.found, d.addr, d.tunnel.mtu}, nil
 }
 
 // prepare works out what the kernel is to hold.
@@ -71,11 +74,10 @@ type reconciler struct {
 	n *netutil.Namespace
 	*desired
 	repair bool
-	// sampled tells that not all peers are wanted, so nothing is too much.
-	sampled bool
-	link    *rtnl.Link // the tunnel's device; nil if it is not there
-	hub     *rtnl.Link // the bridge; nil if it is not there, or none is wanted
-	found   []Difference
+	all    [][]byte   // the links that there were at first
+	link   *rtnl.Link // the tunnel's device; nil if it is not there
+	hub    *rtnl.Link // the bridge; nil if it is not there, or none is wanted
+	found  []Difference
 }
 
 // steps are in the order in which one builds on another. A tunnel that the network had before goes early: the kernel takes no route to a gateway that

@@ -107,6 +107,8 @@ func (u *underlay) mtu(c *Config) (int, error) {
 	case c.MTU > most:
 		return 0, errcode.Errorf(errcode.InvalidConfig, "mtu: %d is more than %d, which the underlay leaves: %s has %d, and the tunnel takes %d",
 			c.MTU, most, u.link.Name, u.link.MTU, overhead(u.addr))
+	case c.KeptMTU != 0:
+		return c.KeptMTU, nil
 	case c.MTU != 0:
 		most = c.MTU
 	}

@@ -26,10 +26,27 @@ type Link struct {
 	Group         uint32
 
 	Child             Child
-	VLANFiltering     bool // of a bridge
-	Hairpin, Isolated bool // of a bridge's port
-	// AsksAll tells of a bridge's port that it gets each ARP request and neighbour solicitation, those too that the kernel could answer.
-	AsksAll bool
+	VLANFiltering     bool   // of a bridge
+	Hairpin, Isolated bool   // of a bridge's port
+	NeighSuppress     Switch // of a bridge's port, see Change; Unset: the kernel has no such thing
+}
+
+// Switch is what is on or off, or not told of.
+type Switch uint8
+
+// The values of Switch.
+const (
+	Unset Switch = iota
+	Off
+	On
+)
+
+// SwitchOf is On if on.
+func SwitchOf(on bool) Switch {
+	if on {
+		return On
+	}
+	return Off
 }
 
 // Up tells whether it is administratively up.
@@ -132,8 +149,9 @@ func (l *Link) parseInfo(info []byte) {
 	l.Child = parseChild(l.Kind, rawnl.Find(info, infoData))
 	port := rawnl.Find(info, infoSlaveData)
 	l.Hairpin, l.Isolated = byteOf(rawnl.Find(port, portMode)) != 0, byteOf(rawnl.Find(port, portIsolated)) != 0
-	suppress := rawnl.Find(port, portSuppress)
-	l.AsksAll = suppress != nil && byteOf(suppress) == 0
+	if suppress := rawnl.Find(port, portSuppress); suppress != nil {
+		l.NeighSuppress = SwitchOf(byteOf(suppress) != 0)
+	}
 }
 
 func number(v []byte) uint32 {
@@ -234,6 +252,11 @@ func NewBridge(end End, vlanFiltering, up bool) rawnl.Message {
 	return NewLink(n)
 }
 
+// NewLimitedBridge makes a bridge that learns so many MAC addresses at most; kernels before 6.7 know no limit.
+func NewLimitedBridge(end End, most uint32) rawnl.Message {
+	return NewLink(New{End: end, Kind: "bridge", Data: func(a *rawnl.Attrs) { a.Uint32(unix.IFLA_BR_FDB_MAX_LEARNED, most) }})
+}
+
 // Change is what SetLink changes; what is left out stays as it is.
 type Change struct {
 	Alias             string
@@ -241,8 +264,8 @@ type Change struct {
 	MTU               int // bytes
 	Master            int
 	Group             uint32
-	Hairpin, Isolated bool // of a bridge's port; only on
-	Suppress          bool // of a bridge's port: it gets no ARP request and no neighbour solicitation that the kernel can answer; only on
+	Hairpin, Isolated bool   // of a bridge's port; only on
+	NeighSuppress     Switch // of a bridge's port: it gets no ARP request and no neighbour solicitation that the kernel can answer (bridge(8))
 	Up, Down, Promisc bool
 	NoLinkLocal       bool // IPv6: give it no link-local address when it comes up
 	VLANFiltering     bool // of a bridge; only on
@@ -268,7 +291,7 @@ func SetLink(index int, c Change) rawnl.Message {
 	if c.TxQLen != nil {
 		a.Uint32(unix.IFLA_TXQLEN, uint32(*c.TxQLen))
 	}
-	if c.Hairpin || c.Isolated || c.Suppress {
+	if c.Hairpin || c.Isolated || c.NeighSuppress != Unset {
 		a.Nested(unix.IFLA_LINKINFO, c.port)
 	}
 	if c.VLANFiltering {
@@ -295,8 +318,8 @@ func (c Change) port(a *rawnl.Attrs) {
 		if c.Isolated {
 			a.Uint8(portIsolated, 1)
 		}
-		if c.Suppress {
-			a.Uint8(portSuppress, 1)
+		if c.NeighSuppress != Unset {
+			a.Uint8(portSuppress, uint8(c.NeighSuppress-Off))
 		}
 	})
 }

@@ -24,7 +24,9 @@ type FDB struct {
 	Link   int
 	MAC    net.HardwareAddr
 	Remote netip.Addr
-	Via    int // index of the link on the way to Remote; 0: that of the route there
+	Via    int    // index of the link on the way to Remote; 0: that of the route there
+	Port   uint16 // UDP; 0: that of the device
+	VNI    uint32 // 0: that of the device
 	// External marks those that a program keeps up to date by itself (NTF_EXT_LEARNED); entries made by hand do not have it.
 	External bool
 	State    uint16 // NUD_
@@ -38,6 +40,8 @@ const (
 	headerOfNeighbor  = unix.SizeofNdMsg
 	neighborDst       = 1  // NDA_DST
 	neighborMAC       = 2  // NDA_LLADDR
+	neighborPort      = 6  // NDA_PORT
+	neighborVNI       = 7  // NDA_VNI
 	neighborVia       = 8  // NDA_IFINDEX
 	neighborProtocol  = 12 // NDA_PROTOCOL
 	neighborFlagSelf  = 0x02
@@ -118,8 +122,13 @@ func ParseNeighbor(b []byte) (n Neighbor, ok bool) {
 func (f *FDB) attrs() (a rawnl.Attrs) {
 	a.Bytes(neighborDst, f.Remote.AsSlice())
 	a.Bytes(neighborMAC, f.MAC)
-	if f.Via != 0 {
-		a.Uint32(neighborVia, uint32(f.Via))
+	if f.Port != 0 {
+		a.Bytes(neighborPort, binary.BigEndian.AppendUint16(nil, f.Port))
+	}
+	for kind, n := range map[uint16]uint32{neighborVNI: f.VNI, neighborVia: uint32(f.Via)} {
+		if n != 0 {
+			a.Uint32(kind, n)
+		}
 	}
 	return a
 }
@@ -173,6 +182,12 @@ func ParseFDB(b []byte) (f FDB, ok bool) {
 		switch kind {
 		case neighborDst:
 			f.Remote = addr(v, f.Remote)
+		case neighborPort:
+			if len(v) == 2 {
+				f.Port = binary.BigEndian.Uint16(v)
+			}
+		case neighborVNI:
+			f.VNI = number(v)
 		case neighborVia:
 			f.Via = int(number(v))
 		case neighborMAC:

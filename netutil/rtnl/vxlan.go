@@ -16,6 +16,7 @@ type VXLAN struct {
 	Group  netip.Addr // multicast, where frames for all go; the zero Addr: none
 	Link   int        // index of the link on which the group is joined; 0 without a group
 	Learns bool       // from what it receives, behind which host a MAC address is
+	Limit  uint32     // of entries that it learns; 0: none
 }
 
 // String is what tells the devices of one VNI apart.
@@ -25,7 +26,7 @@ func (v VXLAN) String() string {
 		text += " and group " + v.Group.String()
 	}
 	if v.Learns {
-		text += ", learning"
+		text += ", learning at most " + strconv.FormatUint(uint64(v.Limit), 10)
 	}
 	return text
 }
@@ -37,6 +38,7 @@ const (
 	vxlanLink     = 3  // IFLA_VXLAN_LINK
 	vxlanLocal    = 4  // IFLA_VXLAN_LOCAL
 	vxlanLearning = 7  // IFLA_VXLAN_LEARNING
+	vxlanLimit    = 9  // IFLA_VXLAN_LIMIT
 	vxlanPort     = 15 // IFLA_VXLAN_PORT
 	vxlanGroup6   = 16 // IFLA_VXLAN_GROUP6
 	vxlanLocal6   = 17 // IFLA_VXLAN_LOCAL6
@@ -63,6 +65,7 @@ func (v VXLAN) data(a *rawnl.Attrs) {
 		learns = 1
 	}
 	a.Uint8(vxlanLearning, learns)
+	a.Uint32(vxlanLimit, v.Limit)
 	a.Bytes(vxlanPort, binary.BigEndian.AppendUint16(nil, v.Port))
 }
 
@@ -84,6 +87,8 @@ func ParseVXLAN(b []byte) (v VXLAN, ok bool) {
 			v.Link = int(number(value))
 		case vxlanLearning:
 			v.Learns = byteOf(value) != 0
+		case vxlanLimit:
+			v.Limit = number(value)
 		case vxlanPort:
 			if len(value) == 2 {
 				v.Port = binary.BigEndian.Uint16(value)

@@ -3,7 +3,6 @@ package bridge
 
 import (
 	"context"
-	"net"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
@@ -43,18 +42,8 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 	if err != nil {
 		return nil, err
 	}
-	res.Interfaces = interfaces(c, r, made, mac)
+	res.Interfaces = roles.BridgedInterfaces(r, made, c.Bridge, mac)
 	return roles.Answer(r, res, ips, c.DNS), nil
-}
-
-func interfaces(c *conf, r *roles.Request, made *netutil.Applied, mac net.HardwareAddr) []*types100.Interface {
-	bridgeMAC, bridgeMTU := made.Link(netutil.Host, c.Bridge)
-	hostMAC, mtu := made.Link(netutil.Host, r.Owner.LinkName())
-	return []*types100.Interface{
-		{Name: c.Bridge, Mac: bridgeMAC.String(), Mtu: bridgeMTU},
-		{Name: r.Owner.LinkName(), Mac: hostMAC.String(), Mtu: mtu},
-		{Name: r.Owner.IfName, Mac: mac.String(), Mtu: mtu, Sandbox: r.NetNS},
-	}
 }
 
 func (role) Check(ctx context.Context, r *roles.Request) error {

@@ -2,13 +2,11 @@ package bridge
 
 import (
 	"net"
-	"net/netip"
 	"strconv"
 
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/cnibox/cnibox/netutil"
-	"github.com/cnibox/cnibox/netutil/nft"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
 )
@@ -23,36 +21,14 @@ func (c *conf) gateways(ips []roles.IP) ([]roles.IP, error) {
 
 // plan is the whole kernel state of an attachment.
 func (c *conf) plan(o owner.Owner, mac net.HardwareAddr, ips []roles.IP, routes []*types.Route) (*netutil.Plan, error) {
-	if err := roles.CheckMTUFor(ips, c.MTU); err != nil {
-		return nil, err
+	b := &roles.Bridged{
+		MTU: c.MTU, Links: c.planLinks(o, mac), Exclusive: true, Force: c.ForceAddress, DAD: c.EnableDAD,
+		Masquerade: c.IPMasq, CheckMAC: c.MACSpoofChk, CheckIP: c.IPSpoofChk,
 	}
-	p := &netutil.Plan{Owner: o, Links: c.planLinks(o, mac)}
-	for _, ip := range ips {
-		p.Addrs = append(p.Addrs, netutil.Addr{Place: netutil.Sandbox, Link: o.IfName, Prefix: ip.Prefix, DAD: c.EnableDAD})
-		if c.IPMasq {
-			p.Filter = append(p.Filter, nft.MasqueradeEntry{Addr: ip.Prefix.Addr(), Subnet: ip.Subnet()})
-		}
-	}
-	p.Sysctls = roles.PlanIPv6(netutil.Sandbox, o.IfName, ips, c.EnableDAD)
 	if c.IsGateway {
-		c.planGateway(p, ips)
+		b.Gateway = c.gatewayLink()
 	}
-	if c.MACSpoofChk || c.IPSpoofChk {
-		p.Filter = append(p.Filter, nft.SpoofCheckEntry{Port: o.LinkName(), MAC: mac})
-	}
-	if c.IPSpoofChk {
-		p.Filter = append(p.Filter, nft.AddressChecks(o, mac, addressesOf(ips))...)
-	}
-	var err error
-	p.Routes, err = roles.PlanRoutes(o.IfName, routes, ips)
-	return p, err
-}
-
-func addressesOf(ips []roles.IP) (out []netip.Addr) {
-	for _, ip := range ips {
-		out = append(out, ip.Prefix.Addr())
-	}
-	return out
+	return roles.PlanBridged(o, mac, b, ips, routes)
 }
 
 func (c *conf) planLinks(o owner.Owner, mac net.HardwareAddr) []netutil.Link {
@@ -95,19 +71,4 @@ func (c *conf) gatewayLink() string {
 		return vlanLinkName(c.Bridge, c.VLAN)
 	}
 	return c.Bridge
-}
-
-func (c *conf) planGateway(p *netutil.Plan, ips []roles.IP) {
-	link := c.gatewayLink()
-	done := map[netip.Prefix]bool{}
-	for _, ip := range ips {
-		addr := netip.PrefixFrom(ip.Gateway, ip.Prefix.Bits())
-		if done[addr] {
-			continue
-		}
-		done[addr] = true
-		p.Addrs = append(p.Addrs, netutil.Addr{Link: link, Prefix: addr, Shared: true, Exclusive: true, Force: c.ForceAddress})
-	}
-	p.Sysctls = append(p.Sysctls, roles.PlanIPv6(netutil.Host, link, ips, c.EnableDAD)...)
-	p.Sysctls = append(p.Sysctls, roles.PlanForwarding(ips)...)
 }

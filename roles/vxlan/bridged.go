@@ -2,18 +2,18 @@ package vxlan
 
 import (
 	"context"
-	"encoding/json"
+	"net"
 	"net/netip"
 
+	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
 )
 
-// This file is the mode in which the pods of all nodes are on one link: they are attached as the role bridge does it, to a bridge that has the tunnel's
-// device as a port.
+// This file is the mode in which the pods of all nodes are on one link: a bridge on each node has the tunnel's device as a port.
 
 // readMode reads the keys that one mode has and the other has not.
 func (c *conf) readMode() error {
@@ -26,6 +26,10 @@ func (c *conf) readMode() error {
 			return invalid("group: only in mode bridged")
 		case c.IsGateway != nil:
 			return invalid("isGateway: only in mode bridged")
+		case c.NeighSuppress != nil:
+			return invalid("neighSuppress: only in mode bridged")
+		case c.MACSpoofChk || c.IPSpoofChk:
+			return invalid("macspoofchk and ipspoofchk: only in mode bridged")
 		}
 		return nil
 	case "bridged":
@@ -47,6 +51,10 @@ func (c *conf) readBridged() error {
 		if o.Group, err = netip.ParseAddr(c.Group); err != nil || !o.Group.IsMulticast() || o.Group.Zone() != "" {
 			return invalid("group: %q is no multicast address", c.Group)
 		}
+	}
+	o.NoHost, o.AskAll = !c.isGateway(), c.NeighSuppress != nil && !*c.NeighSuppress
+	if c.IPMasq && o.NoHost {
+		return invalid("ipMasq: without isGateway the pods send nothing by way of this node")
 	}
 	return c.checkParts()
 }
@@ -70,8 +78,8 @@ func (c *conf) checkParts() (err error) {
 	c.eachRange(func(at string, r *ipamRange) {
 		switch {
 		case err != nil:
-		case r.RangeStart == "" && r.RangeEnd == "":
-			err = invalid("%srangeStart: missing; in mode bridged each node needs a part of the subnet for its pods alone", at)
+		case r.RangeStart == "" || r.RangeEnd == "":
+			err = invalid("%srangeStart and rangeEnd: missing; in mode bridged each node needs a part of the subnet for its pods alone", at)
 		case r.Gateway == "" && c.isGateway():
 			err = invalid("%sgateway: missing; in mode bridged each node needs an address for its bridge alone", at)
 		}
@@ -79,57 +87,76 @@ func (c *conf) checkParts() (err error) {
 	return err
 }
 
-// attacher is the plugin bridge, which attaches the pod.
-func (c *conf) attacher(r *roles.Request, mtu int) (*roles.Plugin, error) {
-	all, keys := map[string]json.RawMessage{}, map[string]any{"type": "bridge", "bridge": c.overlay.Bridge, "isGateway": c.isGateway(), "mtu": mtu}
-	if err := json.Unmarshal(r.Conf, &all); err != nil {
-		return nil, errcode.Errorf(errcode.DecodingFailure, "%w", err)
+// plan is the whole kernel state of an attachment, on a bridge that stands.
+func (c *conf) plan(o owner.Owner, mac net.HardwareAddr, mtu int, ips []roles.IP, routes []*types.Route) (*netutil.Plan, error) {
+	b := &roles.Bridged{
+		MTU: mtu, Masquerade: c.IPMasq, CheckMAC: c.MACSpoofChk, CheckIP: c.IPSpoofChk,
+		Links: []netutil.Link{{
+			Name: o.LinkName(), Kind: netutil.Veth, MTU: mtu, MAC: o.MAC(), Up: true, Carrier: true, OwnerTag: true, Master: c.overlay.Bridge,
+			Peer: &netutil.Link{Place: netutil.Sandbox, Name: o.IfName, MTU: mtu, MAC: mac, Up: true},
+		}},
 	}
-	for _, key := range []string{"cniVersion", "name", "ipMasq", "dns", "ipam", "args", "runtimeConfig"} {
-		if value, ok := all[key]; ok {
-			keys[key] = value
-		}
+	if c.isGateway() {
+		b.Gateway = c.overlay.Bridge
 	}
-	text, err := json.Marshal(keys)
-	if err != nil {
-		return nil, errcode.Errorf(errcode.Internal, "encode the bridge's configuration: %w", err)
+	return roles.PlanBridged(o, mac, b, ips, routes)
+}
+
+// gateways gives each address a gateway if the bridge is to be it.
+func (c *conf) gateways(ips []roles.IP) ([]roles.IP, error) {
+	if !c.isGateway() {
+		return ips, nil
 	}
-	return r.Plugin("mode", "bridge", text, false)
+	return roles.WithGateways(ips)
 }
 
 func (c *conf) addBridged(ctx context.Context, r *roles.Request, mtu int) (*types100.Result, error) {
-	p, err := c.attacher(r, mtu)
+	res := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
+	var ips []roles.IP
+	var mac net.HardwareAddr
+	made, err := roles.Attach(ctx, r, res, func(given []roles.IP) (p *netutil.Plan, err error) {
+		if ips, err = c.gateways(given); err != nil {
+			return nil, err
+		}
+		mac = roles.PodMAC(r.Owner, ips)
+		return c.plan(r.Owner, mac, mtu, ips, res.Routes)
+	})
+	if err == nil && c.isGateway() {
+		err = rememberGateways(r, ips)
+	}
 	if err != nil {
 		return nil, err
 	}
-	res, err := p.Add(ctx, nil)
-	if err != nil || !c.isGateway() {
-		return res, err
-	}
-	// The next who makes the bridge anew gives it the address again.
+	res.Interfaces = roles.BridgedInterfaces(r, made, c.overlay.Bridge, mac)
+	return roles.Answer(r, res, ips, c.DNS), nil
+}
+
+// rememberGateways has the next who makes the bridge anew give it the addresses again.
+func rememberGateways(r *roles.Request, ips []roles.IP) error {
 	s := storeOf(r)
 	unlock, err := s.Lock()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer unlock()
-	return res, s.AddGateways(gatewaysOf(res))
-}
-
-func gatewaysOf(res *types100.Result) (out []netip.Prefix) {
-	for _, ip := range res.IPs {
-		if a, ok := netip.AddrFromSlice(ip.Gateway); ok {
-			bits, _ := ip.Address.Mask.Size()
-			out = append(out, netip.PrefixFrom(a.Unmap(), bits))
-		}
+	var gateways []netip.Prefix
+	for _, ip := range ips {
+		gateways = append(gateways, netip.PrefixFrom(ip.Gateway, ip.Prefix.Bits()))
 	}
-	return out
+	return s.AddGateways(gateways)
 }
 
 func (c *conf) checkBridged(ctx context.Context, r *roles.Request, mtu int) error {
-	p, err := c.attacher(r, mtu)
+	ips, mac, err := roles.Expected(ctx, r)
 	if err != nil {
 		return err
 	}
-	return p.Check(ctx)
+	if ips, err = c.gateways(ips); err != nil {
+		return err
+	}
+	p, err := c.plan(r.Owner, mac, mtu, ips, roles.OwnRoutes(r, ips))
+	if err != nil {
+		return err
+	}
+	return roles.Verify(ctx, r, p)
 }

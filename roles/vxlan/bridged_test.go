@@ -24,7 +24,10 @@ func (c *cluster) bridged(n *node, keys ...string) string {
 	if text := strings.Join(keys, ""); !strings.Contains(text, "peersFile") && !strings.Contains(text, `"group"`) {
 		all = append(all, `"peers": `+c.flatPeers())
 	}
-	return fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "podnet", "type": "vxlan", "vni": 42, "ipMasq": true, %s, %s}`, strings.Join(all, ", "), ipam)
+	if !strings.Contains(strings.Join(keys, ""), `"isGateway": false`) {
+		all = append(all, `"ipMasq": true`)
+	}
+	return fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "podnet", "type": "vxlan", "vni": 42, %s, %s}`, strings.Join(all, ", "), ipam)
 }
 
 // flatPeers is the list of peers without subnets.
@@ -193,7 +196,10 @@ func TestBadInputOfTheBridgeChangesNothing(t *testing.T) {
 		roletest.Refusal{Keys: `"bridge": "br0", ` + peers, Want: "bridge: only in mode bridged"},
 		roletest.Refusal{Keys: `"group": "239.1.1.1", ` + peers, Want: "group: only in mode bridged"},
 		roletest.Refusal{Keys: `"isGateway": true, ` + peers, Want: "isGateway: only in mode bridged"},
+		roletest.Refusal{Keys: `"neighSuppress": false, ` + peers, Want: "neighSuppress: only in mode bridged"},
+		roletest.Refusal{Keys: `"ipspoofchk": true, ` + peers, Want: "macspoofchk and ipspoofchk: only in mode bridged"},
 		roletest.Refusal{Keys: peers, Want: "peers[0].subnets: missing"},
+		roletest.Refusal{Keys: `"mode": "bridged", "isGateway": false, "ipMasq": true, ` + peers, Want: "ipMasq: without isGateway"},
 		roletest.Refusal{Keys: `"mode": "bridged", "directRouting": true, ` + peers, Want: "directRouting: not in mode bridged"},
 		roletest.Refusal{Keys: `"mode": "bridged", "bridge": "a/b", ` + peers, Want: "bridge: "},
 		roletest.Refusal{Keys: `"mode": "bridged", "group": "192.0.2.9", ` + peers, Want: `group: "192.0.2.9" is no multicast address`},
@@ -201,8 +207,8 @@ func TestBadInputOfTheBridgeChangesNothing(t *testing.T) {
 		roletest.Refusal{Keys: `"mode": "bridged", "vni": 42`, Want: "peers: missing"},
 	)
 	n.WantRefused("vxlan", fmt.Sprintf(`{"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "10.244.0.0/16"}]]}`, n.dir),
-		roletest.Refusal{Keys: `"mode": "bridged", ` + peers, Want: "ipam.ranges[0][0].rangeStart: missing"})
-	n.WantRefused("vxlan", fmt.Sprintf(`{"type": "host-local", "dataDir": %q, "subnet": "10.244.0.0/16", "rangeEnd": "10.244.1.9"}`, n.dir),
+		roletest.Refusal{Keys: `"mode": "bridged", ` + peers, Want: "ipam.ranges[0][0].rangeStart and rangeEnd: missing"})
+	n.WantRefused("vxlan", fmt.Sprintf(`{"type": "host-local", "dataDir": %q, "subnet": "10.244.0.0/16", "rangeStart": "10.244.1.1", "rangeEnd": "10.244.1.9"}`, n.dir),
 		roletest.Refusal{Keys: `"mode": "bridged", ` + peers, Want: "ipam.gateway: missing"})
 	n.Host.Run("ip", "link", "add", "br-podnet", "type", "bridge")
 	_, err := n.Do(roletest.Call{Verb: "ADD", Role: "vxlan", Pod: n.Pod("x"), Conf: conf})
@@ -261,8 +267,8 @@ func TestFamiliesOfTheBridge(t *testing.T) {
 			Family: f, DataDir: dir, Links: []string{"eth0"},
 			Plugins: []roletest.Plugin{{
 				Role: "vxlan", Keys: `"vni": 42, "mode": "bridged", "underlay": "192.0.2.1", "peers": ` + c.flatPeers() + ", " +
-					f.IPAM(dir, `{"subnet": "10.244.0.0/16", "rangeStart": "10.244.1.1", "gateway": "10.244.1.254"}`,
-						`{"subnet": "fd00::/64", "rangeStart": "fd00::1:1", "gateway": "fd00::1:fe"}`),
+					f.IPAM(dir, `{"subnet": "10.244.0.0/16", "rangeStart": "10.244.1.1", "rangeEnd": "10.244.1.99", "gateway": "10.244.1.254"}`,
+						`{"subnet": "fd00::/64", "rangeStart": "fd00::1:1", "rangeEnd": "fd00::1:99", "gateway": "fd00::1:fe"}`),
 			}},
 			Reach: func(pod *roletest.Pod) {
 				for i, to := range f.Of(netip.AddrPortFrom(p.Addrs[0], 80).String(), netip.AddrPortFrom(p.Addrs[1], 80).String()) {

@@ -27,6 +27,9 @@ type conf struct {
 	Bridge        string          `json:"bridge"`
 	Group         string          `json:"group"`
 	IsGateway     *bool           `json:"isGateway"`
+	NeighSuppress *bool           `json:"neighSuppress"`
+	MACSpoofChk   bool            `json:"macspoofchk"`
+	IPSpoofChk    bool            `json:"ipspoofchk"`
 	IPMasq        bool            `json:"ipMasq"`
 	Keep          bool            `json:"keep"`
 	DNS           types.DNS       `json:"dns"`

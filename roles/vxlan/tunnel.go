@@ -3,6 +3,7 @@ package vxlan
 import (
 	"errors"
 
+	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/overlay"
 	"github.com/cnibox/cnibox/roles"
@@ -32,7 +33,7 @@ func (c *conf) readPeers() error {
 func ensure(r *roles.Request, c *conf, s *overlay.Store) (mtu int, err error) {
 	last := stamp(s.Stamp())
 	now, err := c.stamp(last)
-	if err := s.Recall(&c.overlay); err != nil {
+	if err := s.Recall(&c.overlay, r.Owner.LinkName()); err != nil {
 		return 0, err
 	}
 	if err == nil && now.same(last) {
@@ -52,11 +53,18 @@ func ensure(r *roles.Request, c *conf, s *overlay.Store) (mtu int, err error) {
 		c.overlay.Peers, now = last.Peers, ""
 	}
 	// What can be seen to be wrong is refused before it becomes the last list that was good. It is saved first: DEL takes away by it what is made then.
-	if _, err := overlay.Look(r.Host, &c.overlay); err != nil {
+	place, err := overlay.Look(r.Host, &c.overlay)
+	if err != nil {
 		return 0, err
 	}
-	if err := changeMode(r, c, s); err != nil {
+	if err := replace(r, c, s); err != nil {
 		return 0, err
+	}
+	if c.overlay.Bridge != "" {
+		c.overlay.KeptMTU = place.MTU
+		if c.overlay.MAC == nil {
+			c.overlay.MAC = netutil.RandomMAC()
+		}
 	}
 	if err := errors.Join(s.Stamped(""), s.Save(&c.overlay)); err != nil {
 		return 0, err
@@ -89,11 +97,14 @@ func look(r *roles.Request, c *conf, s *overlay.Store) (right bool, mtu int, err
 	return true, status.MTU, nil
 }
 
-// changeMode takes away what the network had in another mode, unless pods still need it.
-func changeMode(r *roles.Request, c *conf, s *overlay.Store) error {
+// replace takes away what the network had in another mode, unless pods still need it, and what was left half made by other settings.
+func replace(r *roles.Request, c *conf, s *overlay.Store) error {
 	last, err := s.Settings()
-	if err != nil || last == nil || (last.Bridge == "") == (c.overlay.Bridge == "") {
-		return err
+	if err != nil || last == nil { // what cannot be read is written anew
+		return nil
+	}
+	if (last.Bridge == "") == (c.overlay.Bridge == "") {
+		return overlay.RemoveHalfMade(r.Host, last)
 	}
 	users, err := s.Users()
 	if err != nil {
@@ -122,11 +133,13 @@ func leave(r *roles.Request, keep bool) error {
 
 func dismantle(r *roles.Request, s *overlay.Store) error {
 	settings, err := s.Settings()
-	if settings != nil {
-		err = overlay.Remove(r.Host, settings)
+	if err != nil { // all that has our name goes without them
+		settings = &overlay.Config{Network: r.Owner.Network}
 	}
-	if err != nil {
-		return err
+	if settings != nil {
+		if err := overlay.Remove(r.Host, settings); err != nil {
+			return err
+		}
 	}
 	return s.Forget()
 }

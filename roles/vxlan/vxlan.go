@@ -20,6 +20,9 @@ type role struct{}
 // New is the role.
 func New() roles.Role { return role{} }
 
+// features are what the role puts into the packet filter for an attachment.
+func features() []nft.Feature { return []nft.Feature{nft.Masquerade, nft.SpoofCheck} }
+
 func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error) {
 	c, err := load(r)
 	if err != nil {
@@ -60,7 +63,7 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(c.readPeers(), storeOf(r).Recall(&c.overlay)); err != nil {
+	if err := errors.Join(c.readPeers(), storeOf(r).Recall(&c.overlay, "")); err != nil {
 		return err
 	}
 	s, err := overlay.Verify(r.Host, &c.overlay)
@@ -86,11 +89,11 @@ func keeps(r *roles.Request) bool {
 }
 
 func (role) Del(ctx context.Context, r *roles.Request) error {
-	return errors.Join(roles.Detach(ctx, r, nft.Masquerade), leave(r, keeps(r)))
+	return errors.Join(roles.Detach(ctx, r, features()...), leave(r, keeps(r)))
 }
 
 func (role) GC(ctx context.Context, r *roles.Request, valid []roles.Attachment) error {
-	errs := []error{roles.Collect(ctx, r, valid, nft.Masquerade)}
+	errs := []error{roles.Collect(ctx, r, valid, features()...)}
 	s := storeOf(r)
 	unlock, err := s.Lock()
 	if err != nil {

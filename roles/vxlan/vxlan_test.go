@@ -14,7 +14,6 @@ import (
 	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 	"github.com/cnibox/cnibox/netutil/nstest"
 	"github.com/cnibox/cnibox/roles"
-	"github.com/cnibox/cnibox/roles/bridge"
 	"github.com/cnibox/cnibox/roles/roletest"
 	"github.com/cnibox/cnibox/roles/vxlan"
 )
@@ -40,7 +39,7 @@ func newCluster(t *testing.T, size int, v6 bool) *cluster {
 	c := &cluster{t: t, net: nstest.New(t, "underlay"), v6: v6}
 	c.net.Run("ip", "link", "add", "lan", "up", "type", "bridge")
 	for i := 1; i <= size; i++ {
-		n := &node{roletest.NewNode(t, roles.Table{"vxlan": vxlan.New(), "bridge": bridge.New(), "host-local": hostlocal.New()}), t, i, t.TempDir()}
+		n := &node{roletest.NewNode(t, roles.Table{"vxlan": vxlan.New(), "host-local": hostlocal.New()}), t, i, t.TempDir()}
 		n.Host.VarLib = t.TempDir()
 		port := fmt.Sprintf("port%d", i)
 		n.Host.Run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", port, "netns", c.net.Path)
