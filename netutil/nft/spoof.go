@@ -46,7 +46,8 @@ func (e AddressCheckEntry) want(w *wanted) error {
 	return nil
 }
 
-func (e SpoofCheckEntry) words() []string   { return []string{"spoofcheck", e.Port, e.MAC.String()} }
+func (e SpoofCheckEntry) words() []string { return []string{"spoofcheck", e.Port, e.MAC.String()} }
+
 func (e AddressCheckEntry) words() []string { return []string{"addresscheck", e.Port, e.Addr.String()} }
 
 // AddressChecks are the entries for a bridge port with these addresses: each, and of IPv6 the link-local one that the kernel makes of the MAC address

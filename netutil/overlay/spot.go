@@ -1,6 +1,8 @@
 package overlay
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil"
@@ -20,61 +22,79 @@ func Spot(n *netutil.Namespace, c *Config) (right bool, s *Status, err error) {
 	if ok, err := r.devicesStand(); !ok || err != nil {
 		return false, s, err
 	}
-	link := r.link
-	if r.hub != nil {
-		link = r.hub
-	}
-	var asks []rawnl.Message
-	var checks []func(a *rawnl.Answer) bool
-	ask := func(m rawnl.Message, check func(a *rawnl.Answer) bool) {
-		asks, checks = append(asks, m), append(checks, check)
-	}
-	for p := range d.addrs {
-		ask(rtnl.GetEntry(p.Addr()), func(a *rawnl.Answer) bool {
-			return anyRoute(a, func(have *rtnl.Route) bool {
-				return have.Type == unix.RTN_LOCAL && have.Dst.Addr() == p.Addr() && have.Dst.IsSingleIP() && have.Link == link.Index
-			})
-		})
-	}
-	for dst, w := range d.routes {
-		want := r.route(dst, w)
-		some := dst.Addr()
-		if !dst.IsSingleIP() { // a subnet's first address may be taken for another entry's
-			some = some.Next()
-		}
-		ask(rtnl.GetEntry(some), func(a *rawnl.Answer) bool {
-			return anyRoute(a, func(have *rtnl.Route) bool { return *have == want })
-		})
-	}
-	for addr, mac := range d.neighbors {
-		ask(rtnl.GetNeighbor(r.link.Index, addr), func(a *rawnl.Answer) bool {
-			have, ok := first(a, rtnl.ParseNeighbor)
-			return ok && have.Permanent() && have.MAC.String() == mac
-		})
-	}
-	if d.bridge != nil && len(d.flood) > 0 { // the kernel tells of one host; of the others it would only together with all that the device has learnt
-		ask(rtnl.GetFDB(r.link.Index, rtnl.ForAll), func(a *rawnl.Answer) bool {
-			_, ok := first(a, rtnl.ParseFDB)
-			return ok
-		})
-	}
-	for mac, remote := range d.forwards {
-		ask(rtnl.GetFDB(r.link.Index, macOf(mac)), func(a *rawnl.Answer) bool {
-			have, ok := first(a, rtnl.ParseFDB)
-			return ok && have.Remote == remote && have.External
-		})
+	questions := slices.Concat(r.addressQuestions(), r.routeQuestions(), r.entryQuestions())
+	asks := make([]rawnl.Message, len(questions))
+	for i := range questions {
+		asks[i] = questions[i].Message
 	}
 	answers, err := netutil.Ask(n, asks...)
 	if err != nil {
 		return false, s, err
 	}
 	for i := range answers {
-		if !checks[i](&answers[i]) {
+		if !questions[i].right(&answers[i]) {
 			return false, s, nil
 		}
 	}
 	right, err = netutil.NFT(n).SpotOverlay(d.filter(c))
 	return right, s, err
+}
+
+// question asks the kernel for one thing by its key; right looks at the answer.
+type question struct {
+	rawnl.Message
+	right func(a *rawnl.Answer) bool
+}
+
+func (r *reconciler) addressQuestions() (out []question) {
+	link := r.link
+	if r.hub != nil {
+		link = r.hub
+	}
+	for p := range r.addrs {
+		out = append(out, question{rtnl.GetEntry(p.Addr()), func(a *rawnl.Answer) bool {
+			return anyRoute(a, func(have *rtnl.Route) bool {
+				return have.Type == unix.RTN_LOCAL && have.Dst.Addr() == p.Addr() && have.Dst.IsSingleIP() && have.Link == link.Index
+			})
+		}})
+	}
+	return out
+}
+
+func (r *reconciler) routeQuestions() (out []question) {
+	for dst, w := range r.routes {
+		want := r.route(dst, w)
+		some := dst.Addr()
+		if !dst.IsSingleIP() { // a subnet's first address may be taken for another entry's
+			some = some.Next()
+		}
+		out = append(out, question{rtnl.GetEntry(some), func(a *rawnl.Answer) bool {
+			return anyRoute(a, func(have *rtnl.Route) bool { return *have == want })
+		}})
+	}
+	return out
+}
+
+func (r *reconciler) entryQuestions() (out []question) {
+	for addr, mac := range r.neighbors {
+		out = append(out, question{rtnl.GetNeighbor(r.link.Index, addr), func(a *rawnl.Answer) bool {
+			have, ok := first(a, rtnl.ParseNeighbor)
+			return ok && have.Permanent() && have.MAC.String() == mac
+		}})
+	}
+	for mac, remote := range r.forwards {
+		out = append(out, question{rtnl.GetFDB(r.link.Index, macOf(mac)), func(a *rawnl.Answer) bool {
+			have, ok := first(a, rtnl.ParseFDB)
+			return ok && have.Remote == remote && have.External
+		}})
+	}
+	if len(r.flood) > 0 { // the kernel tells of one host by the key; of the others, only together with all that the device has learnt
+		out = append(out, question{rtnl.GetFDB(r.link.Index, rtnl.ForAll), func(a *rawnl.Answer) bool {
+			_, ok := first(a, rtnl.ParseFDB)
+			return ok
+		}})
+	}
+	return out
 }
 
 // devicesStand looks at the devices.

@@ -26,7 +26,7 @@ type host struct {
 func hostOf(t *testing.T, p *roletest.Pod) host {
 	t.Helper()
 	h := host{v4: p.Addrs[0], v6: p.Addrs[1]}
-	err := p.NS.Do(func() error {
+	err := p.Do(func() error {
 		link, err := net.InterfaceByName("eth0")
 		if err == nil {
 			h.mac = link.HardwareAddr

@@ -172,7 +172,7 @@ func TestBroadcastKeepsItsSource(t *testing.T) {
 	t.Parallel()
 	_, pods := pair(t)
 	var l *net.UDPConn
-	if err := pods[1].NS.Do(func() (err error) {
+	if err := pods[1].Do(func() (err error) {
 		l, err = net.ListenUDP("udp4", &net.UDPAddr{Port: 99})
 		return err
 	}); err != nil {
