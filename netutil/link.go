@@ -3,6 +3,7 @@ package netutil
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -92,7 +93,23 @@ func (a *applier) make(l *Link) error {
 	if err != nil {
 		return err
 	}
+	if err := a.distrust(l); err != nil {
+		return err
+	}
 	return a.remember(l, answers[0].Bodies)
+}
+
+// distrust has the host take no container behind the link for a router: one that advertises itself would get what the host sends over IPv6. What a bridge
+// gets from its ports reaches the host by the bridge.
+func (a *applier) distrust(l *Link) error {
+	if l.Place != Host || l.Kind != Bridge && l.Kind != Veth || l.Master != "" {
+		return nil
+	}
+	_, err := a.kernel.at(Host).SetSysctl("0", "net", "ipv6", "conf", l.Name, "accept_ra")
+	if errors.Is(err, fs.ErrNotExist) { // a kernel without IPv6
+		return nil
+	}
+	return err
 }
 
 // remember keeps what the kernel has told of a new link.

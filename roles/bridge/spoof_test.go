@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -186,6 +187,44 @@ func arrive(t *testing.T, from, to *roletest.Pod, frames map[string][]byte, last
 				seen[name] = true
 			}
 		}
+	}
+}
+
+// routerAdvertisement is one that is good, but for whom it is from.
+func routerAdvertisement(from host) []byte {
+	all := netip.MustParseAddr("ff02::1")
+	message := []byte{134, 0, 0, 0, 64, 0, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0} // a router for 60 s
+	b := ip6(unix.IPPROTO_ICMPV6, from.linkLocal(), all, message)
+	sum := uint32(len(message) + unix.IPPROTO_ICMPV6)
+	for i := 8; i < len(b); i += 2 { // addresses and message
+		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
+	sum = sum>>16 + sum&0xffff
+	binary.BigEndian.PutUint16(b[42:], ^uint16(sum+sum>>16))
+	return frame(net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}, from.mac, unix.ETH_P_IPV6, b)
+}
+
+// A host that routes no IPv6 would believe a router.
+func TestTheHostTakesNoPodForARouter(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	p := n.Add("bridge", "a", conf(t.TempDir(), `"isGateway": false`))
+	socket := packetSocket(t, p.NS)
+	advertise := func() string {
+		for range 3 {
+			if _, err := unix.Write(socket, routerAdvertisement(hostOf(t, p))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(50 * time.Millisecond) // nothing tells that it was not taken
+		return n.Host.Run("ip", "-6", "route", "show", "default")
+	}
+	if out := advertise(); out != "" {
+		t.Errorf("the host has a router: %s", out)
+	}
+	n.Host.Run("sysctl", "-qw", "net.ipv6.conf.cni0.accept_ra=1")
+	if out := advertise(); !strings.Contains(out, "via fe80::") {
+		t.Errorf("the advertisement is no good: %q", out)
 	}
 }
 
