@@ -3,7 +3,6 @@ package overlay
 import (
 	"net/netip"
 	"slices"
-	"sort"
 	"strconv"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -156,12 +155,20 @@ func (c *Config) filter(underlay netip.Addr) *nft.Overlay {
 	return o
 }
 
-// filter is that, and by what ways the pods of other nodes come in.
+// filter is that, and by what ways the pods of other nodes come in. Where all are on one link, they come by the bridge, like those of this node: but
+// then the packet filter sees them only if module br_netfilter is loaded.
 func (d *desired) filter(c *Config) *nft.Overlay {
 	o := c.filter(d.addr)
-	if len(d.routes) == 0 { // there are no other nodes, or their pods do not come in by a route
-		return o
+	switch {
+	case c.bridged() && !c.NoHost:
+		o.Device, o.Local = c.Bridge, c.Subnets
+	case len(d.routes) > 0: // else there are no other nodes
+		d.routedWays(c, o)
 	}
+	return o
+}
+
+func (d *desired) routedWays(c *Config, o *nft.Overlay) {
 	o.Device, o.Local = c.DeviceName(), c.Subnets
 	if self := c.self(d.addr); self != nil {
 		o.Local = self.Subnets
@@ -171,8 +178,7 @@ func (d *desired) filter(c *Config) *nft.Overlay {
 			o.Direct = append(o.Direct, dst)
 		}
 	}
-	sort.Slice(o.Direct, func(i, j int) bool { return comparePrefixes(o.Direct[i], o.Direct[j]) < 0 }) // a record of it is compared as text
-	return o
+	slices.SortFunc(o.Direct, comparePrefixes) // a record of it is compared as text
 }
 
 // reach adds what leads to a peer.
