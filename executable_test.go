@@ -127,7 +127,8 @@ var startCritical = []string{
 	"github.com/containernetworking/cni/pkg/skel",   // roles.Run takes its place
 	"github.com/containernetworking/plugins/pkg/ip", // knftables, regular expressions compiled at start
 	"github.com/containernetworking/plugins/pkg/utils",
-	"github.com/cpuguy83/go-md2man", // urfave/cli without the tag urfave_cli_no_docs
+	"github.com/insomniacslk/dhcp/dhcpv6", // ipam/dhcp/dhcpv6 takes its place
+	"github.com/cpuguy83/go-md2man",       // urfave/cli without the tag urfave_cli_no_docs
 	"go.opentelemetry.io",
 	"sigs.k8s.io/knftables",
 }

@@ -9,10 +9,9 @@ import (
 	"os"
 	"time"
 
-	"github.com/insomniacslk/dhcp/dhcpv6"
-	"github.com/insomniacslk/dhcp/iana"
 	"golang.org/x/sys/unix"
 
+	"github.com/cnibox/cnibox/ipam/dhcp/dhcpv6"
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/rtnl"
 )
@@ -102,7 +101,7 @@ func (c *client6) grant(ctx context.Context, patience time.Duration) (grant, err
 		g.Autoconfigured, err = c.autoconfigured(ctx, router)
 	}
 	if g.reply != nil {
-		g.Reply = g.reply.ToBytes()
+		g.Reply = g.reply.Packet
 	}
 	if err == nil && !g.address().IsValid() && len(g.Autoconfigured) == 0 {
 		err = fmt.Errorf("the router %s advertises no way to come by an address that the kernel would go", router.from)
@@ -125,10 +124,7 @@ func (c *client6) autoconfigured(ctx context.Context, router *advertisement) ([]
 
 // solicit asks all servers for an address, and then the best of those that answer.
 func (c *client6) solicit(ctx context.Context) (*dhcpv6.Message, error) {
-	m, err := c.message(dhcpv6.MessageTypeSolicit, association())
-	if err != nil {
-		return nil, err
-	}
+	m := c.message(dhcpv6.Solicit, nil, association())
 	var best *dhcpv6.Message
 	var refusal error
 	consider := func(offer *dhcpv6.Message) (bool, error) {
@@ -136,17 +132,17 @@ func (c *client6) solicit(ctx context.Context) (*dhcpv6.Message, error) {
 			refusal = err
 			return false, nil
 		}
-		if best == nil || offer.Options.Preference() > best.Options.Preference() {
+		if best == nil || offer.Preference > best.Preference {
 			best = offer
 		}
 		return true, nil
 	}
 	begun := time.Now()
-	if err := c.exchange(ctx, m, c.timing.patience(), dhcpv6.MessageTypeAdvertise, consider); err != nil {
+	if err := c.exchange(ctx, m, c.timing.patience(), dhcpv6.Advertise, consider); err != nil {
 		return nil, fmt.Errorf("no DHCPv6 server offers an address: %w", errors.Join(err, refusal))
 	}
 	// The others have as long as until the first message would have been sent again (RFC 8415, section 18.2.1).
-	err = c.s.receive(ctx, begun.Add(c.timing.first()), c.answers(m, dhcpv6.MessageTypeAdvertise, func(offer *dhcpv6.Message) (bool, error) {
+	err := c.s.receive(ctx, begun.Add(c.timing.first()), c.answers(m, dhcpv6.Advertise, func(offer *dhcpv6.Message) (bool, error) {
 		_, _ = consider(offer)
 		return false, nil
 	}))
@@ -157,7 +153,7 @@ func (c *client6) solicit(ctx context.Context) (*dhcpv6.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	got, err := c.request(ctx, best.Options.ServerID(), addr)
+	got, err := c.request(ctx, best.ServerID, addr)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("%w: %w", errRefused, err) // it has gone: ask all again
 	}
@@ -165,17 +161,14 @@ func (c *client6) solicit(ctx context.Context) (*dhcpv6.Message, error) {
 }
 
 // request asks a server for an address.
-func (c *client6) request(ctx context.Context, server dhcpv6.DUID, addr *dhcpv6.OptIAAddress) (*dhcpv6.Message, error) {
-	return c.confirmed(ctx, dhcpv6.MessageTypeRequest, c.timing.Timeout, dhcpv6.OptServerID(server), association(addr))
+func (c *client6) request(ctx context.Context, server dhcpv6.DUID, addr *dhcpv6.Address) (*dhcpv6.Message, error) {
+	return c.confirmed(ctx, dhcpv6.Request, c.timing.Timeout, server, addr)
 }
 
 // inform asks for what there is to know besides addresses. That no server answers is no reason to be without an address.
 func (c *client6) inform(ctx context.Context) (got *dhcpv6.Message, err error) {
-	m, err := c.message(dhcpv6.MessageTypeInformationRequest)
-	if err != nil {
-		return nil, err
-	}
-	err = c.exchange(ctx, m, min(informPatience, c.timing.Timeout), dhcpv6.MessageTypeReply, func(m *dhcpv6.Message) (bool, error) {
+	m := c.message(dhcpv6.InformationRequest, nil)
+	err = c.exchange(ctx, m, min(informPatience, c.timing.Timeout), dhcpv6.Reply, func(m *dhcpv6.Message) (bool, error) {
 		got = m
 		return true, nil
 	})
@@ -186,16 +179,16 @@ func (c *client6) inform(ctx context.Context) (got *dhcpv6.Message, err error) {
 }
 
 func (c *client6) renew(ctx context.Context, g grant, limit time.Duration) (grant, error) {
-	return c.extend(ctx, g, dhcpv6.MessageTypeRenew, limit)
+	return c.extend(ctx, g, dhcpv6.Renew, limit)
 }
 
 func (c *client6) rebind(ctx context.Context, g grant, limit time.Duration) (grant, error) {
-	return c.extend(ctx, g, dhcpv6.MessageTypeRebind, limit)
+	return c.extend(ctx, g, dhcpv6.Rebind, limit)
 }
 
 // extend asks for more time. A server that has forgotten the address is asked for it once more. Without an address, what there is to know is
 // asked again.
-func (c *client6) extend(ctx context.Context, g grant, kind dhcpv6.MessageType, limit time.Duration) (grant, error) {
+func (c *client6) extend(ctx context.Context, g grant, kind dhcpv6.Type, limit time.Duration) (grant, error) {
 	old, err := as[*grant6](g)
 	if err != nil {
 		return nil, err
@@ -204,11 +197,11 @@ func (c *client6) extend(ctx context.Context, g grant, kind dhcpv6.MessageType, 
 	if addr == nil {
 		return c.grant(ctx, limit)
 	}
-	options := []dhcpv6.Option{association(addr)}
-	if kind == dhcpv6.MessageTypeRenew {
-		options = append(options, dhcpv6.OptServerID(old.reply.Options.ServerID()))
+	var server dhcpv6.DUID
+	if kind == dhcpv6.Renew {
+		server = old.reply.ServerID
 	}
-	got, err := c.confirmed(ctx, kind, limit, options...)
+	got, err := c.confirmed(ctx, kind, limit, server, addr)
 	var forgotten *notBoundError
 	if errors.As(err, &forgotten) {
 		if got, err = c.request(ctx, forgotten.server, addr); err != nil {
@@ -219,7 +212,7 @@ func (c *client6) extend(ctx context.Context, g grant, kind dhcpv6.MessageType, 
 		return nil, err
 	}
 	next := &grant6{saved6: old.saved6, router: old.router, reply: got}
-	next.Reply = got.ToBytes()
+	next.Reply = got.Packet
 	return next, nil
 }
 
@@ -228,16 +221,15 @@ type notBoundError struct{ server dhcpv6.DUID }
 
 func (*notBoundError) Error() string { return "the server knows nothing of the address (NoBinding)" }
 
-// confirmed sends a message until a server has confirmed the address in it, or refused it: errRefused, or notBoundError.
-func (c *client6) confirmed(ctx context.Context, kind dhcpv6.MessageType, limit time.Duration, options ...dhcpv6.Option) (got *dhcpv6.Message, err error) {
-	m, err := c.message(kind, options...)
-	if err != nil {
-		return nil, err
-	}
-	err = c.exchange(ctx, m, limit, dhcpv6.MessageTypeReply, func(reply *dhcpv6.Message) (bool, error) {
+// confirmed asks a server, or all if it is nil, until one has confirmed the address, or refused it: errRefused, or notBoundError.
+func (c *client6) confirmed(
+	ctx context.Context, kind dhcpv6.Type, limit time.Duration, server dhcpv6.DUID, addr *dhcpv6.Address,
+) (got *dhcpv6.Message, err error) {
+	m := c.message(kind, server, association(addr))
+	err = c.exchange(ctx, m, limit, dhcpv6.Reply, func(reply *dhcpv6.Message) (bool, error) {
 		if _, _, err := associationIn(reply); err != nil {
-			if statusOf(reply) == iana.StatusNoBinding {
-				return false, &notBoundError{reply.Options.ServerID()}
+			if statusOf(reply) == dhcpv6.NoBinding {
+				return false, &notBoundError{reply.ServerID}
 			}
 			return false, fmt.Errorf("%w: %w", errRefused, err)
 		}
@@ -249,25 +241,24 @@ func (c *client6) confirmed(ctx context.Context, kind dhcpv6.MessageType, limit 
 
 // exchange sends a message until take has what it wants of the answers, or the time is up.
 func (c *client6) exchange(
-	ctx context.Context, m *dhcpv6.Message, limit time.Duration, want dhcpv6.MessageType, take func(*dhcpv6.Message) (done bool, err error),
+	ctx context.Context, m *dhcpv6.Message, limit time.Duration, want dhcpv6.Type, take func(*dhcpv6.Message) (done bool, err error),
 ) error {
 	const serverPort6 = 547
 	to := &unix.SockaddrInet6{Port: serverPort6, ZoneId: uint32(c.link.Index), Addr: netip.MustParseAddr("ff02::1:2").As16()}
 	send := func(sofar time.Duration) error {
-		m.UpdateOption(dhcpv6.OptElapsedTime(min(sofar, (1<<16-1)*10*time.Millisecond)))
-		return c.s.send(m.ToBytes(), to)
+		return c.s.send(m.Bytes(sofar), to)
 	}
 	return c.s.exchange(ctx, c.timing, limit, send, c.answers(m, want, take))
 }
 
 // answers hands on those of the kind to a message.
-func (c *client6) answers(m *dhcpv6.Message, want dhcpv6.MessageType, take func(*dhcpv6.Message) (bool, error)) func([]byte) (bool, error) {
+func (c *client6) answers(m *dhcpv6.Message, want dhcpv6.Type, take func(*dhcpv6.Message) (bool, error)) func([]byte) (bool, error) {
 	return func(packet []byte) (bool, error) {
-		reply, err := dhcpv6.MessageFromBytes(packet)
-		if err != nil || reply.MessageType != want || reply.TransactionID != m.TransactionID || reply.Options.ServerID() == nil {
+		reply, err := dhcpv6.Parse(packet)
+		if err != nil || reply.Type != want || reply.Transaction != m.Transaction || reply.ServerID == nil {
 			return false, nil
 		}
-		if id := reply.Options.ClientID(); id == nil || !bytes.Equal(id.ToBytes(), c.duid.ToBytes()) {
+		if !bytes.Equal(reply.ClientID, c.duid) {
 			return false, nil
 		}
 		return take(reply)
@@ -296,9 +287,6 @@ func (protocol6) release(l *lease, g grant) error {
 		return err
 	}
 	defer c.close()
-	m, err := c.message(dhcpv6.MessageTypeRelease, dhcpv6.OptServerID(old.reply.Options.ServerID()), association(addr))
-	if err != nil {
-		return err
-	}
-	return c.exchange(ctx, m, parting, dhcpv6.MessageTypeReply, func(*dhcpv6.Message) (bool, error) { return true, nil })
+	m := c.message(dhcpv6.Release, old.reply.ServerID, association(addr))
+	return c.exchange(ctx, m, parting, dhcpv6.Reply, func(*dhcpv6.Message) (bool, error) { return true, nil })
 }

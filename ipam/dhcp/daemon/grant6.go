@@ -9,8 +9,8 @@ import (
 	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
-	"github.com/insomniacslk/dhcp/dhcpv6"
 
+	"github.com/cnibox/cnibox/ipam/dhcp/dhcpv6"
 	"github.com/cnibox/cnibox/roles"
 )
 
@@ -40,10 +40,10 @@ func (protocol6) parse(b []byte) (grant, error) {
 	}
 	if len(g.Reply) > 0 {
 		var err error
-		if g.reply, err = dhcpv6.MessageFromBytes(g.Reply); err != nil {
+		if g.reply, err = dhcpv6.Parse(g.Reply); err != nil {
 			return nil, err
 		}
-		if g.reply.Options.ServerID() == nil {
+		if g.reply.ServerID == nil {
 			return nil, errors.New("a reply of no server")
 		}
 	}
@@ -56,7 +56,7 @@ func (g *grant6) bytes() []byte {
 }
 
 // given are the server's address and the association that it is part of; nil if it gave none.
-func (g *grant6) given() (*dhcpv6.OptIANA, *dhcpv6.OptIAAddress) {
+func (g *grant6) given() (*dhcpv6.Association, *dhcpv6.Address) {
 	if g.reply == nil {
 		return nil, nil
 	}
@@ -69,8 +69,7 @@ func (g *grant6) given() (*dhcpv6.OptIANA, *dhcpv6.OptIAAddress) {
 
 func (g *grant6) address() (p netip.Prefix) {
 	if _, addr := g.given(); addr != nil {
-		a, _ := netip.AddrFromSlice(addr.IPv6Addr)
-		p = netip.PrefixFrom(a, a.BitLen()) // which neighbours there are is for routers to say (RFC 5942)
+		p = netip.PrefixFrom(addr.Addr, addr.Addr.BitLen()) // which neighbours there are is for routers to say (RFC 5942)
 	}
 	return p
 }
@@ -82,8 +81,8 @@ func (g *grant6) String() string {
 	return fmt.Sprint(g.Autoconfigured)
 }
 
-// refreshed is how long what a server says besides addresses holds if it does not say, and at least (RFC 8415, section 21.23).
-const refreshed, refreshedAtLeast = 24 * time.Hour, 10 * time.Minute
+// refreshed is how long what a server says besides addresses holds if it does not say (RFC 8415, section 21.23).
+const refreshed = 24 * time.Hour
 
 // times are the server's (RFC 8415, section 21.4). Addresses that the kernel has made it also ends; routers are then asked again only for what CHECK is to
 // be told.
@@ -91,21 +90,21 @@ func (g *grant6) times(now time.Time) (t1, t2, end time.Time) {
 	if ia, addr := g.given(); ia != nil {
 		first, second := ia.T1, ia.T2
 		if first == 0 {
-			first = addr.PreferredLifetime / 2
+			first = addr.Preferred / 2
 		}
 		if second == 0 {
-			second = addr.PreferredLifetime / 10 * 8
+			second = addr.Preferred / 10 * 8
 		}
-		return inOrder(now, first, second, addr.ValidLifetime)
+		return inOrder(now, first, second, addr.Valid)
 	}
 	lasts := refreshed
-	if g.reply != nil {
-		lasts = g.reply.Options.InformationRefreshTime(refreshed)
+	if g.reply != nil && g.reply.RefreshTime > 0 {
+		lasts = g.reply.RefreshTime
 	}
-	lasts = 2 * max(min(lasts, refreshed), refreshedAtLeast)
+	lasts = 2 * min(lasts, refreshed)
 	if g.router != nil {
 		for _, p := range g.router.prefixes {
-			lasts = min(lasts, max(p.valid, refreshedAtLeast))
+			lasts = min(lasts, max(p.valid, dhcpv6.LeastRefreshTime))
 		}
 	}
 	return inOrder(now, lasts/2, lasts/8*7, lasts)
@@ -125,12 +124,10 @@ func (g *grant6) result(*Wishes) *types100.Result {
 		res.IPs = append(res.IPs, ip)
 	}
 	if g.reply != nil {
-		for _, ip := range g.reply.Options.DNS() {
-			res.DNS.Nameservers = appendNew(res.DNS.Nameservers, []string{ip.String()})
+		for _, a := range g.reply.DNS {
+			res.DNS.Nameservers = appendNew(res.DNS.Nameservers, []string{a.String()})
 		}
-		if list := g.reply.Options.DomainSearchList(); list != nil {
-			res.DNS.Search = appendNew(res.DNS.Search, list.Labels)
-		}
+		res.DNS.Search = appendNew(res.DNS.Search, g.reply.Search)
 	}
 	if g.router != nil {
 		for _, a := range g.router.servers {

@@ -9,9 +9,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/insomniacslk/dhcp/rfc1035label"
 	"golang.org/x/sys/unix"
 
+	"github.com/cnibox/cnibox/ipam/dhcp/dhcpv6"
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/rtnl"
 )
@@ -140,12 +140,11 @@ func (a *advertisement) take(option []byte) {
 			}
 		}
 	case searchList:
-		labels, err := rfc1035label.FromBytes(option[8:])
-		if err != nil || seconds32(option[4:]) == 0 {
+		if seconds32(option[4:]) == 0 {
 			return
 		}
-		// It is filled up with empty names.
-		a.search = append(a.search, slices.DeleteFunc(labels.Labels, func(s string) bool { return s == "" })...)
+		names, _ := dhcpv6.Names(option[8:])
+		a.search = append(a.search, names...)
 	}
 }
 
