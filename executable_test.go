@@ -129,6 +129,7 @@ var startCritical = []string{
 	"github.com/containernetworking/plugins/pkg/utils",
 	"github.com/insomniacslk/dhcp/dhcpv6", // ipam/dhcp/dhcpv6 takes its place
 	"github.com/cpuguy83/go-md2man",       // urfave/cli without the tag urfave_cli_no_docs
+	"github.com/vishvananda/netlink",      // netutil/rawnl and netutil/rtnl take its place
 	"go.opentelemetry.io",
 	"sigs.k8s.io/knftables",
 }

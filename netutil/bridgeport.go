@@ -2,10 +2,9 @@ package netutil
 
 import (
 	"errors"
+	"fmt"
 	"os"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -17,30 +16,19 @@ const defaultVLAN = 1
 
 // setVLANs makes a port a member of its VLANs.
 func setVLANs(n *Namespace, port *rtnl.Link, p Port) error {
-	if !p.NoVLAN1 && len(p.VLANs) == 0 {
-		return nil
-	}
-	h, err := library(n)
-	if err != nil {
-		return err
-	}
-	link := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: port.Index}}
+	var requests []request
 	if p.NoVLAN1 {
-		if err := h.BridgeVlanDel(link, defaultVLAN, false, false, false, true); err != nil && !errors.Is(err, unix.ENOENT) {
-			return errcode.Errorf(errcode.Kernel, "interface %s: VLAN %d: %w", port.Name, defaultVLAN, err)
-		}
+		requests = append(requests, request{
+			Message: rtnl.DelVLAN(port.Index, defaultVLAN), what: fmt.Sprintf("interface %s: VLAN %d", port.Name, defaultVLAN), harmless: unix.ENOENT,
+		})
 	}
 	for _, v := range p.VLANs {
-		if v.First == v.Last {
-			err = h.BridgeVlanAdd(link, v.First, v.Access, v.Access, false, true)
-		} else {
-			err = h.BridgeVlanAddRange(link, v.First, v.Last, v.Access, v.Access, false, true)
-		}
-		if err != nil {
-			return errcode.Errorf(errcode.Kernel, "interface %s: VLAN %d-%d: %w", port.Name, v.First, v.Last, err)
-		}
+		requests = append(requests, request{
+			Message: rtnl.AddVLANs(port.Index, v.First, v.Last, v.Access), what: fmt.Sprintf("interface %s: VLAN %d-%d", port.Name, v.First, v.Last),
+		})
 	}
-	return nil
+	_, err := n.do(requests...)
+	return err
 }
 
 // verifyVLANs compares a port's memberships with the plan's, if that has any.
@@ -48,30 +36,30 @@ func verifyVLANs(n *Namespace, l *Link, index int) error {
 	if l.Port.VLANs == nil {
 		return nil
 	}
-	h, err := library(n)
+	bodies, err := n.list("VLANs of bridge ports", rtnl.GetVLANs())
 	if err != nil {
 		return err
 	}
-	all, err := Dump("VLANs of bridge ports", h.BridgeVlanList)
-	if err != nil {
-		return err
-	}
-	have := map[uint16]*nl.BridgeVlanInfo{}
-	for _, v := range all[int32(index)] {
-		have[v.Vid] = v
+	have := map[uint16]bool{} // true: its PVID
+	for _, b := range bodies {
+		rtnl.ParseVLANs(b, func(port int, id uint16, pvid bool) {
+			if port == index {
+				have[id] = have[id] || pvid
+			}
+		})
 	}
 	for _, want := range l.Port.VLANs {
 		for id := want.First; id <= want.Last; id++ {
-			got := have[id]
-			if got == nil {
+			pvid, ok := have[id]
+			if !ok {
 				return differs("%s interface %s is no member of VLAN %d", l.Place, l.Name, id)
 			}
-			if got.PortVID() != want.Access {
+			if pvid != want.Access {
 				return differs("%s interface %s: VLAN %d is %s", l.Place, l.Name, id, map[bool]string{true: "tagged", false: "its PVID"}[want.Access])
 			}
 		}
 	}
-	if l.Port.NoVLAN1 && have[defaultVLAN] != nil && !memberOf(l.Port.VLANs, defaultVLAN) {
+	if _, ok := have[defaultVLAN]; ok && l.Port.NoVLAN1 && !memberOf(l.Port.VLANs, defaultVLAN) {
 		return differs("%s interface %s is still a member of VLAN %d", l.Place, l.Name, defaultVLAN)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package netutil_test
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -172,7 +173,10 @@ func flowsLeft(t *testing.T, n *netutil.Namespace) []string {
 	h := conntrackHandle(t, n)
 	var left []string
 	for _, fam := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
-		list, err := netutil.Dump("flows", func() ([]*netlink.ConntrackFlow, error) { return h.ConntrackTableList(netlink.ConntrackTable, fam) })
+		list, err := h.ConntrackTableList(netlink.ConntrackTable, fam)
+		for errors.Is(err, netlink.ErrDumpInterrupted) {
+			list, err = h.ConntrackTableList(netlink.ConntrackTable, fam)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/netip"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -19,8 +18,23 @@ type flow struct {
 	raw      []byte         // as the kernel told it, with the ID that makes sure that no later flow is meant
 }
 
-// What the library has no names for (linux/netfilter/nfnetlink_conntrack.h, and nf_internals.h for the bits).
+// Connection tracking's own numbers (linux/netfilter/nfnetlink_conntrack.h, and nf_internals.h for the bits).
 const (
+	headerOfFlow = 4 // struct nfgenmsg
+	ctGet        = 1 // IPCTNL_MSG_CT_GET
+	ctDelete     = 2 // IPCTNL_MSG_CT_DELETE
+
+	ctTupleOrig       = 1      // CTA_TUPLE_ORIG
+	ctTupleReply      = 2      // CTA_TUPLE_REPLY
+	ctTupleIP         = 1      // CTA_TUPLE_IP
+	ctTupleProto      = 2      // CTA_TUPLE_PROTO
+	ctIPv4Src         = 1      // CTA_IP_V4_SRC
+	ctIPv4Dst         = 2      // CTA_IP_V4_DST
+	ctIPv6Src         = 3      // CTA_IP_V6_SRC
+	ctIPv6Dst         = 4      // CTA_IP_V6_DST
+	ctProtoNum        = 1      // CTA_PROTO_NUM
+	ctProtoSrcPort    = 2      // CTA_PROTO_SRC_PORT
+	ctProtoDstPort    = 3      // CTA_PROTO_DST_PORT
 	ctFilter          = 25     // CTA_FILTER
 	ctFilterOrigFlags = 1      // CTA_FILTER_ORIG_FLAGS
 	ctFilterProtoNum  = 1 << 3 // compare CTA_PROTO_NUM
@@ -44,7 +58,7 @@ func deleteFlows(n *Namespace, family int, port uint16, match func(*flow) bool) 
 	for _, raw := range all {
 		if f, ok := parseFlow(raw); ok && match(f) {
 			flows = append(flows, f)
-			messages = append(messages, flowMessage(nl.IPCTNL_MSG_CT_DELETE, 0, family, f.raw[nl.SizeofNfgenmsg:]))
+			messages = append(messages, flowMessage(ctDelete, 0, family, f.raw[headerOfFlow:]))
 		}
 	}
 	const atOnce = 200
@@ -70,7 +84,7 @@ func flowMessage(operation, flags, family int, attrs []byte) rawnl.Message {
 	const subsystem = 1 << 8 // NFNL_SUBSYS_CTNETLINK
 	return rawnl.Message{
 		Type: uint16(subsystem | operation), Flags: uint16(flags),
-		Body: append([]byte{byte(family), nl.NFNETLINK_V0, 0, 0}, attrs...),
+		Body: append([]byte{byte(family), unix.NFNETLINK_V0, 0, 0}, attrs...),
 	}
 }
 
@@ -78,17 +92,17 @@ func flowMessage(operation, flags, family int, attrs []byte) rawnl.Message {
 func listFlows(sock *rawnl.Socket, family int, port uint16) ([][]byte, error) {
 	var a rawnl.Attrs
 	flags := uint32(ctFilterProtoNum)
-	a.Nested(nl.CTA_TUPLE_ORIG, func(a *rawnl.Attrs) {
-		a.Nested(nl.CTA_TUPLE_PROTO, func(a *rawnl.Attrs) {
-			a.Uint8(nl.CTA_PROTO_NUM, unix.IPPROTO_UDP)
+	a.Nested(ctTupleOrig, func(a *rawnl.Attrs) {
+		a.Nested(ctTupleProto, func(a *rawnl.Attrs) {
+			a.Uint8(ctProtoNum, unix.IPPROTO_UDP)
 			if port != 0 {
-				a.Bytes(nl.CTA_PROTO_DST_PORT, binary.BigEndian.AppendUint16(nil, port))
+				a.Bytes(ctProtoDstPort, binary.BigEndian.AppendUint16(nil, port))
 				flags |= ctFilterDstPort
 			}
 		})
 	})
 	a.Nested(ctFilter, func(a *rawnl.Attrs) { a.Uint32(ctFilterOrigFlags, flags) })
-	got, err := rawnl.Dump(sock.Exchange, flowMessage(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, family, a))
+	got, err := rawnl.Dump(sock.Exchange, flowMessage(ctGet, unix.NLM_F_DUMP, family, a))
 	switch {
 	case err != nil:
 		return nil, errcode.Errorf(errcode.Kernel, "list UDP flows: %w", err)
@@ -104,30 +118,30 @@ func listFlows(sock *rawnl.Socket, family int, port uint16) ([][]byte, error) {
 
 // parseFlow reads a flow as the kernel tells it; ok is false if it is none of UDP.
 func parseFlow(raw []byte) (f *flow, ok bool) {
-	if len(raw) < nl.SizeofNfgenmsg {
+	if len(raw) < headerOfFlow {
 		return nil, false
 	}
 	f = &flow{raw: raw}
-	attrs := raw[nl.SizeofNfgenmsg:]
-	sent, answered := rawnl.Find(attrs, nl.CTA_TUPLE_ORIG), rawnl.Find(attrs, nl.CTA_TUPLE_REPLY)
-	if number := rawnl.Find(rawnl.Find(sent, nl.CTA_TUPLE_PROTO), nl.CTA_PROTO_NUM); len(number) != 1 || number[0] != unix.IPPROTO_UDP {
+	attrs := raw[headerOfFlow:]
+	sent, answered := rawnl.Find(attrs, ctTupleOrig), rawnl.Find(attrs, ctTupleReply)
+	if number := rawnl.Find(rawnl.Find(sent, ctTupleProto), ctProtoNum); len(number) != 1 || number[0] != unix.IPPROTO_UDP {
 		return nil, false
 	}
-	f.from = endOf(sent, nl.CTA_IP_V4_SRC, nl.CTA_IP_V6_SRC, nl.CTA_PROTO_SRC_PORT)
-	f.to = endOf(sent, nl.CTA_IP_V4_DST, nl.CTA_IP_V6_DST, nl.CTA_PROTO_DST_PORT)
-	f.answer = endOf(answered, nl.CTA_IP_V4_SRC, nl.CTA_IP_V6_SRC, nl.CTA_PROTO_SRC_PORT)
+	f.from = endOf(sent, ctIPv4Src, ctIPv6Src, ctProtoSrcPort)
+	f.to = endOf(sent, ctIPv4Dst, ctIPv6Dst, ctProtoDstPort)
+	f.answer = endOf(answered, ctIPv4Src, ctIPv6Src, ctProtoSrcPort)
 	return f, true
 }
 
 // endOf is one end of a tuple.
 func endOf(tuple []byte, v4, v6, port uint16) netip.AddrPort {
-	ip := rawnl.Find(tuple, nl.CTA_TUPLE_IP)
+	ip := rawnl.Find(tuple, ctTupleIP)
 	value := rawnl.Find(ip, v4)
 	if value == nil {
 		value = rawnl.Find(ip, v6)
 	}
 	addr, _ := netip.AddrFromSlice(value)
-	number := rawnl.Find(rawnl.Find(tuple, nl.CTA_TUPLE_PROTO), port)
+	number := rawnl.Find(rawnl.Find(tuple, ctTupleProto), port)
 	if len(number) != 2 {
 		return netip.AddrPort{}
 	}

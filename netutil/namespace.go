@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"unsafe"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -20,15 +19,14 @@ import (
 // Namespace is a network namespace with a netlink socket of its own in it, so that work there needs no switching of
 // threads. Sockets are opened on first use. Not safe for concurrent use.
 //
-// The sockets' types are hidden, and library and NFT are no methods, for the sake of the executable's size: the command line's
+// The packet filter's type is hidden, and NFT is no method, for the sake of the executable's size: the command line's
 // templates call methods by name, so the linker keeps every method of every type that can be reached from the role's interface
-// by way of fields and methods. A Namespace is reached, and with its types the whole netlink library would be: 500 kB.
+// by way of fields and methods.
 type Namespace struct {
 	path  string
 	own   bool // the process itself runs in it
 	file  *os.File
-	route *rawnl.Socket  // rtnetlink(7), for what each attachment needs
-	rare  unsafe.Pointer // *netlink.Handle, for the rest
+	route *rawnl.Socket  // rtnetlink(7)
 	nft   unsafe.Pointer // *nft.Tables
 }
 
@@ -73,9 +71,6 @@ func (n *Namespace) Close() {
 		return
 	}
 	n.route.Close()
-	if n.rare != nil {
-		(*netlink.Handle)(n.rare).Close()
-	}
 	if n.nft != nil {
 		(*nft.Tables)(n.nft).Close()
 	}
@@ -130,22 +125,6 @@ func (n *Namespace) socket(protocol int) (s *rawnl.Socket, err error) {
 	return s, nil
 }
 
-// library is the netlink library's handle, for requests that are too rare to be worth code of our own.
-func library(n *Namespace) (*netlink.Handle, error) {
-	if n.rare == nil {
-		var h *netlink.Handle
-		err := n.Do(func() (err error) {
-			h, err = netlink.NewHandle(unix.NETLINK_ROUTE)
-			return err
-		})
-		if err != nil {
-			return nil, errcode.Errorf(errcode.Kernel, "netlink socket in %s: %w", n.path, err)
-		}
-		n.rare = unsafe.Pointer(h)
-	}
-	return (*netlink.Handle)(n.rare), nil
-}
-
 // filterRecords is where records of what is in the host's packet filter are kept: as it, they do not outlive the machine's run.
 const filterRecords = "/run/cnibox/filter"
 
@@ -179,23 +158,4 @@ func (n *Namespace) Do(fn func() error) error {
 		done <- fn()
 	}()
 	return <-done
-}
-
-// dumpTries bounds the repeats of a dump that the kernel had to interrupt because its table changed meanwhile.
-const dumpTries = 64
-
-// Dump repeats a netlink dump until it is consistent: on a busy node tables change while they are read.
-func Dump[T any](what string, dump func() (T, error)) (T, error) {
-	var out T
-	var err error
-	for range dumpTries {
-		out, err = dump()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) && !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if err != nil {
-		return out, errcode.Errorf(errcode.Kernel, "list %s: %w", what, err)
-	}
-	return out, nil
 }

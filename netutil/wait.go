@@ -5,10 +5,10 @@ import (
 	"errors"
 	"time"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/rawnl"
 	"github.com/cnibox/cnibox/netutil/trace"
 )
 
@@ -29,9 +29,9 @@ func waitFor(
 		return err
 	}
 	defer trace.Start("wait", "", what).End()
-	var events *nl.NetlinkSocket
+	var events *rawnl.Events
 	err := n.Do(func() (err error) {
-		events, err = nl.Subscribe(unix.NETLINK_ROUTE, groups...)
+		events, err = rawnl.Subscribe(unix.NETLINK_ROUTE, groups...)
 		return err
 	})
 	if err != nil {
@@ -47,12 +47,7 @@ func waitFor(
 			return errcode.Errorf(errcode.TryAgainLater, "%s: not ready in %s", what, limit)
 		}
 		// Woken at least once a second, to notice that the runtime gave up.
-		second := unix.NsecToTimeval(min(left, time.Second).Nanoseconds())
-		if err := events.SetReceiveTimeout(&second); err != nil {
-			return errcode.Errorf(errcode.Kernel, "wait for %s: %w", what, err)
-		}
-		// ENOBUFS means that events were lost, which is an event too.
-		if _, _, err := events.Receive(); err != nil && !isOneOf(err, unix.EAGAIN, unix.EINTR, unix.ENOBUFS) {
+		if err := events.Wait(min(left, time.Second)); err != nil {
 			return errcode.Errorf(errcode.Kernel, "wait for %s: %w", what, err)
 		}
 	}

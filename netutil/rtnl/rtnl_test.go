@@ -2,6 +2,8 @@ package rtnl
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -252,4 +254,66 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%x is %v", b, e)
 		}
 	})
+}
+
+// What bridge(8) shows is what was asked for, and what is read back, also of a port of more VLANs than the kernel could list one by one.
+func TestVLANsOfPorts(t *testing.T) {
+	nstest.Need(t, "vlan_filtering")
+	h := newHost(t)
+	h.Run("ip", "link", "add", "br0", "type", "bridge", "vlan_filtering", "1")
+	h.Run("ip", "link", "add", "p0", "master", "br0", "type", "veth", "peer", "name", "peer0")
+	h.Run("ip", "link", "add", "p1", "master", "br0", "type", "veth", "peer", "name", "peer1")
+	port, all := h.link("p0").Index, h.link("p1").Index
+	h.ask(DelVLAN(port, 1), AddVLANs(port, 7, 7, true), AddVLANs(port, 10, 12, false), AddVLANs(all, 1, 4094, false))
+	have := map[int]map[uint16]bool{port: {}, all: {}}
+	for _, b := range h.ask(GetVLANs()) {
+		ParseVLANs(b, func(port int, id uint16, pvid bool) {
+			if have[port] != nil {
+				have[port][id] = pvid
+			}
+		})
+	}
+	if want := map[uint16]bool{7: true, 10: false, 11: false, 12: false}; !maps.Equal(have[port], want) {
+		t.Errorf("p0 is in %v, want %v", have[port], want)
+	}
+	if len(have[all]) != 4094 {
+		t.Errorf("p1 is in %d VLANs", len(have[all]))
+	}
+	shown := strings.Join(strings.Fields(h.Run("bridge", "vlan", "show", "dev", "p0")), " ")
+	if want := "p0 7 PVID Egress Untagged 10 11 12"; !strings.HasSuffix(shown, want) {
+		t.Errorf("bridge(8) shows %q, want %q", shown, want)
+	}
+}
+
+func TestParseVLANs(t *testing.T) {
+	t.Parallel()
+	info := func(flags, id uint16) func(*rawnl.Attrs) { return func(a *rawnl.Attrs) { vlanInfo(a, flags, id) } }
+	for name, tt := range map[string]struct {
+		infos []func(*rawnl.Attrs)
+		want  string
+	}{
+		"none":                    {nil, "[]"},
+		"one":                     {[]func(*rawnl.Attrs){info(vlanPVID|vlanUntagged, 1)}, "[9 1 true]"},
+		"range":                   {[]func(*rawnl.Attrs){info(0, 1), info(vlanBegin, 5), info(vlanEnd, 7)}, "[9 1 false 9 5 false 9 6 false 9 7 false]"},
+		"range without an end":    {[]func(*rawnl.Attrs){info(vlanBegin, 5)}, "[]"},
+		"range backwards":         {[]func(*rawnl.Attrs){info(vlanBegin, 7), info(vlanEnd, 5)}, "[]"},
+		"no VLAN":                 {[]func(*rawnl.Attrs){info(0, 0xffff)}, "[]"},
+		"cut":                     {[]func(*rawnl.Attrs){func(a *rawnl.Attrs) { a.Bytes(bridgeVLANInfo, []byte{1, 2, 3}) }}, "[]"},
+		"of which is no VLAN":     {[]func(*rawnl.Attrs){func(a *rawnl.Attrs) { a.Uint16(bridgeFlags, 1) }}, "[]"},
+		"range up to what is not": {[]func(*rawnl.Attrs){info(vlanBegin, 4094), info(vlanEnd, 0xffff)}, "[9 4094 false]"},
+	} {
+		m := portVLANs(0, 9, func(a *rawnl.Attrs) {
+			for _, fill := range tt.infos {
+				fill(a)
+			}
+		})
+		got := []any{}
+		ParseVLANs(m.Body, func(port int, id uint16, pvid bool) { got = append(got, port, id, pvid) })
+		if fmt.Sprint(got) != tt.want {
+			t.Errorf("%s: read %v, want %s", name, got, tt.want)
+		}
+		for n := range len(m.Body) {
+			ParseVLANs(m.Body[:n], func(int, uint16, bool) {})
+		}
+	}
 }
