@@ -135,35 +135,45 @@ func TestThePathGetsNarrower(t *testing.T) {
 	for underlay, v6 := range map[string]bool{"over IPv4": false, "over IPv6": true} {
 		for direction, swap := range map[string]bool{"towards the narrow link": false, "from behind it": true} {
 			for family, i := range map[string]int{"IPv4": 0, "IPv6": 1} {
-				t.Run(underlay+"/"+direction+"/"+family, func(t *testing.T) {
-					t.Parallel()
-					c := newCluster(t, 2, v6)
-					moved := c.routed()
-					var pods []*roletest.Pod
-					for _, n := range c.nodes {
-						pods = append(pods, n.Add("vxlan", fmt.Sprint("pod", n.number), moved(c.conf(n))))
-					}
-					from, to := pods[0], pods[1]
-					if swap {
-						from, to = to, from
-					}
-					narrow := func() {
-						c.net.Run("ip", "link", "set", "port2", "mtu", "1400")
-						c.nodes[1].Host.Run("ip", "link", "set", "eth0", "mtu", "1400")
-					}
-					transfer(t, from.NS, to.NS, to.Addrs[i], 90, narrow)
-					transfer(t, to.NS, from.NS, from.Addrs[i], 91, func() {}) // and one that begins then
-					// The next pod has the tunnel follow, and what goes on does so.
-					transfer(t, from.NS, to.NS, to.Addrs[i], 92, func() {
-						c.nodes[1].Add("vxlan", "next", moved(c.conf(c.nodes[1])))
+				for mode, conf := range map[string]func(*cluster, *node) string{
+					"routed": func(c *cluster, n *node) string { return c.conf(n) }, "bridged": func(c *cluster, n *node) string { return c.bridged(n) },
+				} {
+					t.Run(underlay+"/"+direction+"/"+family+"/"+mode, func(t *testing.T) {
+						t.Parallel()
+						c := newCluster(t, 2, v6)
+						moved := c.routed()
+						c.narrow(swap, i, func(n *node) string { return moved(conf(c, n)) })
+						if mode == "bridged" { // where nothing is forwarded by IP
+							return
+						}
+						near := c.nodes[0]
+						near.Host.Run("sysctl", "-qw", "net.ipv4.ip_forward_use_pmtu=0")
+						if err := near.Check("vxlan", "pod1", moved(c.conf(near))); (err != nil) != v6 {
+							t.Errorf("CHECK: %v", err)
+						}
 					})
-					near, conf := c.nodes[0], moved(c.conf(c.nodes[0]))
-					near.Host.Run("sysctl", "-qw", "net.ipv4.ip_forward_use_pmtu=0")
-					if err := near.Check("vxlan", "pod1", conf); (err != nil) != v6 {
-						t.Errorf("CHECK: %v", err)
-					}
-				})
+				}
 			}
 		}
 	}
+}
+
+// narrow has the path get narrower while one pod of the two nodes sends to the other.
+func (c *cluster) narrow(swap bool, family int, conf func(*node) string) {
+	c.t.Helper()
+	var pods []*roletest.Pod
+	for _, n := range c.nodes {
+		pods = append(pods, n.Add("vxlan", fmt.Sprint("pod", n.number), conf(n)))
+	}
+	from, to := pods[0], pods[1]
+	if swap {
+		from, to = to, from
+	}
+	transfer(c.t, from.NS, to.NS, to.Addrs[family], 90, func() {
+		c.net.Run("ip", "link", "set", "port2", "mtu", "1400")
+		c.nodes[1].Host.Run("ip", "link", "set", "eth0", "mtu", "1400")
+	})
+	transfer(c.t, to.NS, from.NS, from.Addrs[family], 91, func() {}) // and one that begins then
+	// The next pod has the tunnel follow, where it does, and what goes on does so.
+	transfer(c.t, from.NS, to.NS, to.Addrs[family], 92, func() { c.nodes[1].Add("vxlan", "next", conf(c.nodes[1])) })
 }
