@@ -1,0 +1,252 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cnibox/cnibox/netutil/nstest"
+)
+
+// storm is a node on which pods of several networks come and go at random for a while. CNIBOX_TEST_STORM says for how long ("10m"), and has there be 500
+// pods; else it is a short one.
+type storm struct {
+	*pluginNode
+	scenes []scene
+	slots  []*slot
+	gc     sync.RWMutex // the runtime's: nobody is attached or detached meanwhile (CNI spec, section 4, GC)
+
+	mu      sync.Mutex
+	holders map[string]int // by network and address
+	took    map[string][]took
+}
+
+// slot is a pod that is there or not. One worker at a time has it.
+type slot struct {
+	number int
+	ns     *nstest.NS
+	scene  int // that it is attached by; -1: none
+	result reply
+}
+
+// took is how long a call took that began so long after the beginning.
+type took struct{ at, long time.Duration }
+
+// stormScenes are three networks, one of them in two configurations.
+func stormScenes(t *testing.T) []scene {
+	t.Helper()
+	one, other, routed := bridgeScene(), bridgeScene(), ptpScene()
+	other.conf["hairpinMode"], other.conf["mtu"] = true, 1400
+	routed.conf["name"] = "routed"
+	all := []scene{one, other, routed}
+	if nstest.Has(t, "vxlan") {
+		tunnel := vxlanScene()
+		tunnel.conf["name"] = "tunnel"
+		all = append(all, tunnel)
+	}
+	for i, s := range all {
+		n := max(i, 1) // the first two are one network
+		s.conf["ipam"] = map[string]any{"type": "host-local", "ranges": []any{
+			[]any{map[string]any{"subnet": fmt.Sprintf("10.%d.0.0/16", 60+n)}}, []any{map[string]any{"subnet": fmt.Sprintf("fd60:%d::/64", n)}},
+		}}
+	}
+	return all
+}
+
+func TestStorm(t *testing.T) {
+	t.Parallel()
+	long, pods := 8*time.Second, 60
+	if text := os.Getenv("CNIBOX_TEST_STORM"); text != "" {
+		var err error
+		if long, err = time.ParseDuration(text); err != nil {
+			t.Fatal(err)
+		}
+		pods = 500
+	}
+	const workers = 20
+	s := &storm{pluginNode: newPluginNode(t), scenes: stormScenes(t), holders: map[string]int{}, took: map[string][]took{}}
+	s.host.VarLib = t.TempDir()
+	for _, line := range []string{"link add up0 type veth peer name up1", "addr add 192.0.2.1/24 dev up0", "link set up0 up", "link set up1 up"} {
+		s.host.Run("ip", strings.Fields(line)...)
+	}
+	var all []*nstest.NS
+	for i := range pods {
+		s.slots = append(s.slots, &slot{number: i, ns: nstest.New(t, fmt.Sprintf("pod%d", i)), scene: -1})
+		all = append(all, s.slots[i].ns)
+	}
+	clean, free := s.state(all...), memAvailable(t)
+	begin := time.Now()
+	err := together(workers, func(worker int) error {
+		for time.Since(begin) < long {
+			if err := s.step(s.slots[worker+rand.IntN(pods/workers)*workers], begin); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	s.tell(t, long)
+	for _, p := range s.slots {
+		if err := s.leave(p, begin); err != nil {
+			t.Error(err)
+		}
+	}
+	s.wantEmpty(clean, all...)
+	t.Logf("memory: %d MB less available than before", (free-memAvailable(t))>>20)
+}
+
+// step attaches the pod, checks it, takes it away, or has garbage collected.
+func (s *storm) step(p *slot, begin time.Time) error {
+	switch n := rand.IntN(200); {
+	case n == 0:
+		return s.collect(begin)
+	case p.scene < 0:
+		return s.join(p, begin)
+	case n < 100:
+		s.gc.RLock()
+		defer s.gc.RUnlock()
+		return s.timed("CHECK", begin, func() error {
+			return s.call("CHECK", s.attachmentOf(p).with("prevResult", p.result.result)).err
+		})
+	}
+	return s.leave(p, begin)
+}
+
+func (s *storm) attachmentOf(p *slot) nodeCall {
+	return s.attachment(s.scenes[p.scene], fmt.Sprintf("pod%d", p.number), p.ns.Path)
+}
+
+func (s *storm) timed(verb string, begin time.Time, do func() error) error {
+	start := time.Now()
+	err := do()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.took[verb] = append(s.took[verb], took{start.Sub(begin), time.Since(start)})
+	if err != nil {
+		err = fmt.Errorf("%s after %v: %w", verb, start.Sub(begin).Round(time.Millisecond), err)
+	}
+	return err
+}
+
+func (s *storm) join(p *slot, begin time.Time) error {
+	s.gc.RLock()
+	defer s.gc.RUnlock()
+	p.scene = rand.IntN(len(s.scenes))
+	c := s.attachmentOf(p)
+	if err := s.timed("ADD", begin, func() error {
+		p.result = s.call("ADD", c)
+		return p.result.err
+	}); err != nil {
+		return err
+	}
+	return s.hold(p, c)
+}
+
+// hold notes who has an address, and that nobody else does.
+func (s *storm) hold(p *slot, c nodeCall) error {
+	addrs, err := p.result.addresses()
+	if err != nil || len(addrs) != 2 {
+		return fmt.Errorf("pod%d has the addresses %v: %w", p.number, addrs, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range addrs {
+		key := fmt.Sprint(c.conf["name"], " ", a)
+		if other, taken := s.holders[key]; taken {
+			return fmt.Errorf("pod%d and pod%d both have %s", p.number, other, key)
+		}
+		s.holders[key] = p.number
+	}
+	return nil
+}
+
+func (s *storm) leave(p *slot, begin time.Time) error {
+	if p.scene < 0 {
+		return nil
+	}
+	s.gc.RLock()
+	defer s.gc.RUnlock()
+	c := s.attachmentOf(p)
+	s.mu.Lock()
+	for key, holder := range s.holders {
+		if holder == p.number {
+			delete(s.holders, key)
+		}
+	}
+	s.mu.Unlock()
+	p.scene = -1
+	return s.timed("DEL", begin, func() error { return s.call("DEL", c).err })
+}
+
+// collect has garbage collected in each network, while nobody comes or goes.
+func (s *storm) collect(begin time.Time) error {
+	s.gc.Lock()
+	defer s.gc.Unlock()
+	valid := map[any][]any{}
+	for _, p := range s.slots {
+		if p.scene >= 0 {
+			name := s.attachmentOf(p).conf["name"]
+			valid[name] = append(valid[name], map[string]any{"containerID": fmt.Sprintf("pod%d", p.number), "ifname": "eth0"})
+		}
+	}
+	for _, sc := range s.scenes {
+		c := s.attachment(sc, "", "")
+		list := valid[c.conf["name"]]
+		if list == nil {
+			list = []any{}
+		}
+		if err := s.timed("GC", begin, func() error { return s.call("GC", c.with("cni.dev/valid-attachments", list)).err }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tell logs how many calls there were, and how long they took at the beginning and at the end.
+func (s *storm) tell(t *testing.T, long time.Duration) {
+	t.Helper()
+	for _, verb := range []string{"ADD", "CHECK", "DEL", "GC"} {
+		var first, last []time.Duration
+		for _, c := range s.took[verb] {
+			switch {
+			case c.at < long/4:
+				first = append(first, c.long)
+			case c.at > long*3/4:
+				last = append(last, c.long)
+			}
+		}
+		t.Logf("%-5s %6d calls, median %v in the first quarter, %v in the last", verb, len(s.took[verb]), median(first), median(last))
+	}
+}
+
+func median(list []time.Duration) time.Duration {
+	if len(list) == 0 {
+		return 0
+	}
+	slices.SortFunc(list, cmp.Compare)
+	return list[len(list)/2].Round(10 * time.Microsecond)
+}
+
+// memAvailable is what the kernel would have for new programs, in bytes (proc_meminfo(5)).
+func memAvailable(t *testing.T) int64 {
+	t.Helper()
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "MemAvailable:")
+	kilobytes, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kilobytes << 10
+}
