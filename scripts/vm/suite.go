@@ -39,6 +39,9 @@ func excluded() map[string][]string {
 		"ipam/hostlocal": {
 			"^TestWithReference$", // needs the go command; it is about files only
 		},
+		"roles/vxlan": {
+			"^TestThePathGetsNarrower$", // large transfers take an emulated machine minutes
+		},
 		"roles/firewall": {
 			"Firewalld", // firewalld is written in Python
 		},
