@@ -1,16 +1,14 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/containernetworking/cni/libcni"
 
 	"github.com/cnibox/cnibox/netutil/nstest"
+	"github.com/cnibox/cnibox/scripts/greet"
 	"github.com/cnibox/cnibox/scripts/private"
 )
 
@@ -33,33 +31,11 @@ func (p *pod) conf() *libcni.RuntimeConf {
 
 // serve answers every connection to a port with a line that says who is seen to ask. An empty path is the host.
 func serve(netns string, port int) error {
-	var listener net.Listener
-	listen := func() (err error) {
-		listener, err = net.Listen("tcp", ":"+strconv.Itoa(port))
-		return err
+	listen := func() error { return greet.Serve(port) }
+	if netns == "" {
+		return listen()
 	}
-	err := inNamespace(netns, listen)
-	if err != nil {
-		return err
-	}
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = fmt.Fprintf(conn, "%s\n", conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap())
-			_ = conn.Close()
-		}
-	}()
-	return nil
-}
-
-func inNamespace(path string, fn func() error) error {
-	if path == "" {
-		return fn()
-	}
-	return nstest.Enter(path, fn)
+	return nstest.Enter(netns, listen)
 }
 
 // greet connects from the pod and says whom the other side saw.
@@ -71,17 +47,8 @@ func (p *pod) greet(addr string, port int) (answer string, err error) {
 
 // ask connects from the pod and returns whom the other side saw.
 func (p *pod) ask(to string) (seen string, err error) {
-	err = nstest.Enter(p.netns, func() error {
-		conn, err := net.DialTimeout("tcp", to, 5*time.Second)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = conn.Close() }()
-		if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
-			return err
-		}
-		line, err := bufio.NewReader(conn).ReadString('\n')
-		seen = strings.TrimSpace(line)
+	err = nstest.Enter(p.netns, func() (err error) {
+		seen, err = greet.Ask(to)
 		return err
 	})
 	return seen, err

@@ -2,7 +2,8 @@ package main
 
 import (
 	"fmt"
-	"time"
+
+	"github.com/cnibox/cnibox/scripts/steps"
 )
 
 // step is something that is done, which tells what was seen.
@@ -12,16 +13,11 @@ type step struct {
 }
 
 // play runs the steps of a scene, each of which becomes a line with the time it took, and draws what there was.
-func play(steps []step, drawing func() string) error {
-	for i, s := range steps {
-		start := time.Now()
-		seen, err := s.fn()
-		took := time.Since(start)
-		if err != nil {
-			fmt.Printf("%2d  FAILED  %s: %v\n", i+1, s.what, err)
-			return fmt.Errorf("step %d: %s: %w", i+1, s.what, err)
+func play(scene []step, drawing func() string) error {
+	for i, s := range scene {
+		if err := steps.Do(i+1, s.what, s.fn); err != nil {
+			return err
 		}
-		fmt.Printf("%2d  %7.1f ms  %-44s %s\n", i+1, float64(took.Microseconds())/1000, s.what, seen)
 	}
 	fmt.Print(drawing())
 	return nil
