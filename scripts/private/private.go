@@ -23,7 +23,13 @@ func Inside() bool { return os.Getenv(inside) != "" }
 
 // Again starts the program a second time, with the same arguments and more environment, as the only process of a host of its own. It
 // returns when that has ended: an interrupt is left to it.
-func Again(env ...string) error {
+func Again(env ...string) error { return again(0, env) }
+
+// AgainAsInit is Again for a program that starts others which outlive their parents: it is the first process of a process namespace, calls
+// Init, and all end with it.
+func AgainAsInit(env ...string) error { return again(syscall.CLONE_NEWPID, env) }
+
+func again(flags uintptr, env []string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("network namespaces need root; try: sudo make")
 	}
@@ -35,7 +41,7 @@ func Again(env ...string) error {
 	cmd.Env = append(append(os.Environ(), inside+"=1"), env...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | flags,
 		Setpgid:    true, // a terminal's Ctrl-C comes here alone, and is handed on once
 		Pdeathsig:  syscall.SIGKILL,
 	}
