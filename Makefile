@@ -34,6 +34,13 @@ demo: build ## run two pod networks for real, of one node and of four, in namesp
 	@scripts/test-deps iproute2 nftables
 	@go run ./scripts/demo
 
+.PHONY: e2e
+e2e: build ## have cnitool and containerd attach pods through cnibox, each on a host of its own; E2E_FLAGS
+	@scripts/test-deps containerd iproute2 nftables runc
+	@GOFLAGS= CGO_ENABLED=0 go -C tools/clients build -buildvcs=false -trimpath -o $(abspath bin/e2e)/ ./cri github.com/containernetworking/cni/cnitool
+	@CGO_ENABLED=0 go build -trimpath -o bin/e2e/ ./scripts/e2e/guest
+	@go run ./scripts/e2e $(E2E_FLAGS)
+
 .PHONY: test
 test: $(TOOLS)/gotestsum ## run all tests, those in network namespaces too (root)
 	@scripts/test-deps

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/cnibox/cnibox/scripts/traffic"
+)
+
+// containerd is the scene of a kubelet's runtime.
+type containerd struct {
+	cri
+	daemon       *exec.Cmd
+	ended        <-chan struct{} // closed when the daemon has
+	web, limited *sandbox
+	old          []*sandbox // of before the reboot
+}
+
+func containerdSteps(h *host) []step {
+	c := &containerd{cri: cri{host: h}}
+	return []step{
+		{"start containerd, import an image", c.begin},
+		{"run pod web, with a port of the host", c.runWeb},
+		{"run pod limited, with bandwidth annotations", c.runLimited},
+		{"limited to web, IPv4", func() (string, error) { return c.podToPod(0) }},
+		{"limited to web, IPv6", func() (string, error) { return c.podToPod(1) }},
+		{"web to the outside, masqueraded", func() (string, error) { return c.ask(c.web, join(farAddr, podPort), hostAddr) }},
+		{"outside to web, through the host's port", c.throughHostPort},
+		{"web to itself, through the host's port", func() (string, error) { return c.ask(c.web, join(hostAddr, hostPort), "") }},
+		{"web to limited, no faster than allowed", c.throughput},
+		{"a pod that wants the same port is refused", c.portTaken},
+		{"containerd is killed and started again", c.restart},
+		{"outside to web, as before", c.throughHostPort},
+		{"stop limited, twice, and remove it", c.stopLimited},
+		{"run pod limited again", c.runLimited},
+		{"the host is reset, with both pods running", c.reset},
+		{"start containerd: it knows two dead pods", c.afterReset},
+		{"run pod web, before the old ones are removed", c.runWeb},
+		{"outside to the new web", c.throughHostPort},
+		{"remove the old pods", c.removeOld},
+		{"outside to the new web, as before", c.throughHostPort},
+		{"remove web", c.removeWeb},
+		{"nothing is left", func() (string, error) { return nothingLeft("cni0") }},
+	}
+}
+
+func join(addr string, port int) string { return net.JoinHostPort(addr, strconv.Itoa(port)) }
+
+const containerdConf = `version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "` + image + `"
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "` + farm + `"
+    conf_dir = "` + confDir + `"
+`
+
+func (c *containerd) begin() (string, error) {
+	// This release does not read results of 1.1.0.
+	if err := c.configure("podnet", "1.0.0"); err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(home+"/containerd.toml", []byte(containerdConf), 0o600); err != nil {
+		return "", err
+	}
+	if err := c.start(); err != nil {
+		return "", err
+	}
+	tar, err := c.makeImage()
+	if err != nil {
+		return "", err
+	}
+	if _, err := c.run("ctr", "--namespace", "k8s.io", "images", "import", tar); err != nil {
+		return "", err
+	}
+	version, err := run("containerd", "--version")
+	if err != nil {
+		return "", err
+	}
+	runc, err := run("runc", "--version")
+	if err != nil {
+		return "", err
+	}
+	return "containerd " + strings.Fields(version)[2] + ", runc " + strings.Fields(runc)[2], nil
+}
+
+// start starts the daemon and waits until pods can be attached.
+func (c *containerd) start() error {
+	log, err := os.OpenFile(home+"/containerd.log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	if c.logs == nil {
+		c.logs = []string{log.Name()}
+	}
+	c.daemon = exec.Command("containerd", "--config", home+"/containerd.toml")
+	c.daemon.Stdout, c.daemon.Stderr = log, log
+	if err := c.on(c.daemon.Start); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	c.ended = ended
+	go func() {
+		_ = c.daemon.Wait() // it never ends but by being killed
+		close(ended)
+	}()
+	return waitUntil("containerd is ready", func() (bool, error) {
+		err := c.networkReady()
+		return err == nil, err
+	})
+}
+
+func (c *containerd) runWeb() (where string, err error) {
+	c.web, err = c.sandbox("web", object{"portMappings": []object{{"containerPort": podPort, "hostPort": hostPort}}})
+	if err != nil {
+		return "", err
+	}
+	return strings.Join(c.web.addrs, ", "), nil
+}
+
+func (c *containerd) runLimited() (where string, err error) {
+	c.limited, err = c.sandbox("limited", object{"annotations": object{
+		"kubernetes.io/ingress-bandwidth": strconv.Itoa(limit), "kubernetes.io/egress-bandwidth": strconv.Itoa(limit),
+	}})
+	if err != nil {
+		return "", err
+	}
+	return strings.Join(c.limited.addrs, ", "), nil
+}
+
+func (c *containerd) podToPod(family int) (string, error) {
+	return c.ask(c.limited, join(c.web.addrs[family], podPort), c.limited.addrs[family])
+}
+
+func (c *containerd) throughHostPort() (string, error) {
+	return ask(outside, hostAddr, hostPort, farAddr)
+}
+
+func (c *containerd) throughput() (string, error) {
+	return limited(c.web.netns, c.limited.netns, c.limited.addrs[0], 0)
+}
+
+func (c *containerd) portTaken() (string, error) {
+	_, err := c.sandbox("greedy", object{"portMappings": []object{{"containerPort": podPort, "hostPort": hostPort}}})
+	if err == nil || !strings.Contains(err.Error(), strconv.Itoa(hostPort)) {
+		return "", fmt.Errorf("it says %w", err)
+	}
+	if _, err := c.throughHostPort(); err != nil {
+		return "", err
+	}
+	_, said, _ := strings.Cut(err.Error(), "failed (add): ")
+	return said, wantReserved("podnet", slices.Concat(c.web.addrs, c.limited.addrs)...)
+}
+
+// restart kills the daemon. A connection of pods must go on meanwhile.
+func (c *containerd) restart() (string, error) {
+	pair, err := traffic.Connect(c.limited.netns, c.web.netns, c.web.addrs[0])
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = pair.Close() }()
+	var end atomic.Bool
+	var longest time.Duration
+	talk := make(chan error, 1)
+	go func() {
+		talk <- pair.PingPong(func(took time.Duration) bool {
+			longest = max(longest, took)
+			return !end.Load()
+		})
+	}()
+	if err := c.daemon.Process.Kill(); err != nil {
+		return "", err
+	}
+	<-c.ended
+	err = c.start()
+	end.Store(true)
+	if err := errors.Join(err, <-talk); err != nil {
+		return "", err
+	}
+	ready, notReady, err := c.states()
+	if err != nil || ready != 2 || notReady != 0 {
+		return "", fmt.Errorf("%d sandboxes are ready, %d are not (%w)", ready, notReady, err)
+	}
+	return fmt.Sprintf("both pods run on; their connection waited for %.1f ms at most", float64(longest.Microseconds())/1000), nil
+}
+
+func (c *containerd) stopLimited() (string, error) {
+	if err := c.remove(c.limited); err != nil {
+		return "", err
+	}
+	return "its addresses are free", wantReserved("podnet", slices.Clone(c.web.addrs)...)
+}
+
+func (c *containerd) reset() (string, error) {
+	c.old = []*sandbox{c.web, c.limited}
+	if err := c.reboot(); err != nil {
+		return "", err
+	}
+	if _, err := c.makeNetwork(); err != nil {
+		return "", err
+	}
+	return "/run is empty, addresses are still reserved", wantReserved("podnet", slices.Concat(c.web.addrs, c.limited.addrs)...)
+}
+
+func (c *containerd) afterReset() (string, error) {
+	if err := c.start(); err != nil {
+		return "", err
+	}
+	ready, notReady, err := c.states()
+	if err == nil && (ready != 0 || notReady != 2) {
+		err = fmt.Errorf("%d sandboxes are ready, %d are not", ready, notReady)
+	}
+	return "", err
+}
+
+func (c *containerd) removeOld() (string, error) {
+	if err := c.remove(c.old...); err != nil {
+		return "", err
+	}
+	return "their addresses are free", wantReserved("podnet", slices.Clone(c.web.addrs)...)
+}
+
+func (c *containerd) removeWeb() (string, error) {
+	if err := c.remove(c.web); err != nil {
+		return "", err
+	}
+	if err := wantSilence(outside, hostAddr, hostPort); err != nil {
+		return "", err
+	}
+	_, notReady, err := c.states()
+	if err == nil && notReady > 0 {
+		err = fmt.Errorf("%d sandboxes are left", notReady)
+	}
+	return "", errors.Join(err, wantReserved("podnet"))
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cnibox/cnibox/netutil/nstest"
+)
+
+// reserved are the addresses of a network that host-local holds.
+func reserved(network string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join("/var/lib/cni/networks", network))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var out []string
+	for _, e := range entries {
+		if strings.ContainsAny(e.Name(), "0123456789") && !strings.HasPrefix(e.Name(), "last_reserved_ip") {
+			out = append(out, e.Name())
+		}
+	}
+	return out, err
+}
+
+// wantReserved compares the reserved addresses of a network with those that pods have.
+func wantReserved(network string, addrs ...string) error {
+	got, err := reserved(network)
+	if err != nil {
+		return err
+	}
+	slices.Sort(got)
+	slices.Sort(addrs)
+	if !slices.Equal(got, addrs) {
+		return fmt.Errorf("%s has the addresses %q reserved, and not %q", network, got, addrs)
+	}
+	return nil
+}
+
+// nothingLeft looks for what pods might have left on the host: links, rules, entries of the packet filter, records, reserved addresses,
+// cached results, namespaces.
+func nothingLeft(keep ...string) (string, error) {
+	host := &nstest.NS{Path: hostNS, RunDir: "/run"}
+	leaks, err := host.Leaks(append(keep, "uplink")...)
+	if err != nil {
+		return "", err
+	}
+	networks, err := os.ReadDir("/var/lib/cni/networks")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	for _, network := range networks {
+		addrs, err := reserved(network.Name())
+		if err != nil {
+			return "", err
+		}
+		for _, addr := range addrs {
+			leaks = append(leaks, "address "+addr+" of "+network.Name())
+		}
+	}
+	for _, pattern := range []string{"/var/lib/cni/results/*", "/run/netns/*"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			return "", err
+		}
+		leaks = append(leaks, files...)
+	}
+	if len(leaks) > 0 {
+		return "", fmt.Errorf("left over: %s", strings.Join(leaks, ", "))
+	}
+	return "no link, rule, packet filter entry, record, address, cached result, namespace", nil
+}
+
+// removeCgroups removes the control groups that a runtime has made below one of ours, when their processes have ended.
+func removeCgroups(name string) error {
+	for _, pattern := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
+		tops, err := filepath.Glob(pattern + name)
+		if err != nil {
+			return err
+		}
+		for _, top := range tops {
+			if err := removeCgroup(top); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func removeCgroup(top string) error {
+	var dirs []string
+	err := filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, dir := range slices.Backward(dirs) {
+		err := os.Remove(dir)
+		for range 50 {
+			if err == nil {
+				break
+			}
+			time.Sleep(20 * time.Millisecond) // processes that were killed are still ending
+			err = os.Remove(dir)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+// Command e2e has unmodified clients attach pods through a farm of cnibox, and looks at what their users would notice: packets that arrive,
+// addresses that are given back, rules that go. Each client is on a host of its own (network, processes, /run, /var/lib), which ends with it.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/cnibox/cnibox/scripts/private"
+	"github.com/cnibox/cnibox/scripts/steps"
+)
+
+// scene is a client's: what it does, step by step.
+type scene struct {
+	client string
+	steps  func(*host) []step
+}
+
+// step is something that is done, which tells what was seen.
+type step struct {
+	what string
+	fn   func() (string, error)
+}
+
+func scenes() []scene {
+	return []scene{{"cnitool", cnitoolSteps}, {"containerd", containerdSteps}}
+}
+
+// Environment of the program's second start.
+const (
+	clientEnv = "CNIBOX_E2E_CLIENT"
+	cgroupEnv = "CNIBOX_E2E_CGROUP"
+)
+
+func main() {
+	executable := flag.String("cnibox", "bin/cnibox", "the executable to install")
+	programs := flag.String("programs", "bin/e2e", "the folder of cnitool, cri and guest")
+	flag.Usage = func() {
+		fmt.Fprintln(os.Stderr, "usage: e2e [FLAG]... [CLIENT]... (all clients unless some are named)")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	var err error
+	switch {
+	case private.IsInit():
+		err = private.Init()
+	case private.Inside():
+		err = play(&host{executable: *executable, programs: *programs, cgroup: os.Getenv(cgroupEnv)}, os.Getenv(clientEnv))
+	default:
+		err = all(flag.Args())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		os.Exit(1)
+	}
+}
+
+// all plays the scenes of the clients, even if one fails.
+func all(clients []string) error {
+	known := map[string]bool{}
+	for _, s := range scenes() {
+		known[s.client] = true
+	}
+	for _, c := range clients {
+		if !known[c] {
+			return fmt.Errorf("no client %q", c)
+		}
+	}
+	var failed []error
+	for _, s := range scenes() {
+		if len(clients) > 0 && !slices.Contains(clients, s.client) {
+			continue
+		}
+		cgroup := fmt.Sprintf("cnibox-e2e-%d", os.Getpid())
+		err := private.AgainAsInit(clientEnv+"="+s.client, cgroupEnv+"="+cgroup)
+		if err := errors.Join(err, removeCgroups(cgroup)); err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", s.client, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// play plays the scene of a client.
+func play(h *host, client string) error {
+	if err := h.folders(); err != nil {
+		return err
+	}
+	fmt.Printf("\n%s\n", client)
+	for _, s := range scenes() {
+		if s.client != client {
+			continue
+		}
+		all := append([]step{
+			{"make a host and an outside", h.makeNetwork},
+			{"install all plugins", h.install},
+		}, s.steps(h)...)
+		for i, st := range all {
+			if err := steps.Do(i+1, st.what, st.fn); err != nil {
+				return errors.Join(err, h.explain())
+			}
+		}
+	}
+	return nil
+}

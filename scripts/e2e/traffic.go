@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/cnibox/cnibox/netutil/nstest"
+	"github.com/cnibox/cnibox/scripts/greet"
+	"github.com/cnibox/cnibox/scripts/traffic"
+)
+
+// serve answers in a namespace.
+func serve(netns string, port int) error {
+	return nstest.Enter(netns, func() error { return greet.Serve(port) })
+}
+
+// ask connects from a namespace, and has to be seen as an address: anyone's, if it is empty.
+func ask(netns, addr string, port int, as string) (string, error) {
+	to := net.JoinHostPort(addr, strconv.Itoa(port))
+	var seen string
+	err := nstest.Enter(netns, func() (err error) {
+		seen, err = greet.Ask(to)
+		return err
+	})
+	if err == nil && as != "" && seen != as {
+		err = fmt.Errorf("%s saw %s, and not %s", to, seen, as)
+	}
+	return fmt.Sprintf("%s answered; it saw %s", to, seen), err
+}
+
+// wantSilence connects from a namespace to where nobody may answer.
+func wantSilence(netns, addr string, port int) error {
+	answer, err := ask(netns, addr, port, "")
+	if err == nil {
+		return fmt.Errorf("it should not: %s", answer)
+	}
+	return nil
+}
+
+// The limit that pods get. Before it applies, as much as the burst goes at once.
+const (
+	limit     = 8_000_000 // bits a second
+	sentBytes = 3_000_000
+)
+
+// limited has 3 MB sent to a pod, which has to take as long as its limit wants.
+func limited(from, to, addr string, burst int) (string, error) {
+	pair, err := traffic.Connect(from, to, addr)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = pair.Close() }()
+	took, err := pair.Send(sentBytes)
+	if err != nil {
+		return "", err
+	}
+	if least := time.Second * time.Duration(8*sentBytes-burst) / limit; took < least*9/10 {
+		return "", fmt.Errorf("%.1f MB took %s, and not %s", sentBytes/1e6, took, least)
+	}
+	return fmt.Sprintf("%.1f MB took %.1f s, %.1f Mbit/s of %.0f", sentBytes/1e6, took.Seconds(), 8*sentBytes/1e6/took.Seconds(), limit/1e6), nil
+}
