@@ -18,7 +18,7 @@ TOOLS := bin/tools
 # The order is that of first use.
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Static and reproducible: no cgo, no paths, no build ID, no PIE (which starts slower). Only the version differs between two commits.
 # Big packages that are never hot are not inlined: a tenth of the size, and nothing at start. (Without inlining of all packages, their
@@ -35,8 +35,8 @@ demo: build ## run two pod networks for real, of one node and of four, in namesp
 	@go run ./scripts/demo
 
 .PHONY: e2e
-e2e: build ## have cnitool and containerd attach pods through cnibox, each on a host of its own; E2E_FLAGS
-	@scripts/test-deps containerd iproute2 nftables runc
+e2e: build ## have cnitool, containerd and podman attach pods through it, each on a host of its own; E2E_FLAGS, see docs/e2e.md
+	@scripts/test-deps containerd iproute2 nftables podman runc
 	@GOFLAGS= CGO_ENABLED=0 go -C tools/clients build -buildvcs=false -trimpath -o $(abspath bin/e2e)/ ./cri github.com/containernetworking/cni/cnitool
 	@CGO_ENABLED=0 go build -trimpath -o bin/e2e/ ./scripts/e2e/guest
 	@go run ./scripts/e2e $(E2E_FLAGS)

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/cnibox/cnibox/netutil/nstest"
 )
@@ -104,14 +103,10 @@ func removeCgroup(top string) error {
 		return err
 	}
 	for _, dir := range slices.Backward(dirs) {
-		err := os.Remove(dir)
-		for range 50 {
-			if err == nil {
-				break
-			}
-			time.Sleep(20 * time.Millisecond) // processes that were killed are still ending
-			err = os.Remove(dir)
-		}
+		err := waitUntil("the killed processes have ended", func() (bool, error) {
+			err := os.Remove(dir)
+			return err == nil, err
+		})
 		if err != nil {
 			return err
 		}

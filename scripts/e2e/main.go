@@ -26,7 +26,7 @@ type step struct {
 }
 
 func scenes() []scene {
-	return []scene{{"cnitool", cnitoolSteps}, {"containerd", containerdSteps}}
+	return []scene{{"cnitool", cnitoolSteps}, {"containerd", containerdSteps}, {"podman", podmanSteps}}
 }
 
 // Environment of the program's second start.

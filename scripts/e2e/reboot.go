@@ -74,15 +74,19 @@ func unmountAll(folders ...string) error {
 	return nil
 }
 
-// waitUntil waits half a minute.
+// waitUntil asks again and again, for half a minute.
 func waitUntil(what string, fn func() (bool, error)) error {
-	var err error
-	for range 600 {
-		var ok bool
-		if ok, err = fn(); ok {
+	again, late := time.NewTicker(20*time.Millisecond), time.After(30*time.Second)
+	defer again.Stop()
+	for {
+		ok, err := fn()
+		if ok {
 			return nil
 		}
-		time.Sleep(50 * time.Millisecond)
+		select {
+		case <-again.C:
+		case <-late:
+			return errors.Join(errors.New("waited in vain until "+what), err)
+		}
 	}
-	return errors.Join(errors.New("waited in vain until "+what), err)
 }
