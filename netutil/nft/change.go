@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/netutil/trace"
 )
 
@@ -17,6 +18,9 @@ type change struct {
 	chains   []wantedChain // of conditions, which nobody else has
 	rules    []*sharedRule // made unless they stand
 	always   bool          // rules may be missing although all elements are there
+
+	yielded map[*element]bool // what another attachment of the container has
+	waits   []wait            // for that
 
 	elsewhere []string // tables of other programs that got rules by it
 	refused   error    // why they could not be changed, while all else was
@@ -60,6 +64,16 @@ func (c *conn) commit(ch *change) error {
 		return errcode.Errorf(errcode.Kernel, "packet filter: this kernel has no connection tracking for bridges (module nf_conntrack_bridge): %w", err)
 	}
 	return kernelError(err, "change it")
+}
+
+// yield leaves out an element of the owner's, as another attachment of its container has it.
+func (ch *change) yield(e, held *element, o owner.Owner) {
+	if ch.yielded == nil {
+		ch.yielded = map[*element]bool{}
+	}
+	ch.yielded[e] = true
+	ch.waits = append(ch.waits, wait{linkOf(held.comment), o.LinkName()})
+	ch.chains = without(ch.chains, e.chain)
 }
 
 // begin makes what elements lead to, and returns the rules that did not stand.

@@ -79,8 +79,8 @@ func (t *Tables) locked(do func(c *conn) error) error {
 	return err
 }
 
-// Add adds all entries of an attachment, or none. A host port that another attachment holds is an error with code
-// errcode.PortBusy that names the holder; entries of a feature that the attachment has already, one with errcode.AlreadyExists.
+// Add adds all entries of an attachment, or none. A host port that another container holds is an error with code errcode.PortBusy that names
+// the holder; one that another attachment of the same container holds is waited for (waiting.go); entries of a feature that the attachment has already, one with errcode.AlreadyExists.
 func (t *Tables) Add(o owner.Owner, entries []Entry) error {
 	if len(entries) == 0 {
 		return nil
@@ -98,6 +98,9 @@ func (t *Tables) Add(o owner.Owner, entries []Entry) error {
 			if err := c.addFeature(w, f, ch); err != nil {
 				return err
 			}
+		}
+		if err := t.records.wait(ch.waits); err != nil {
+			return err
 		}
 		if err := c.commit(ch); err != nil {
 			return err
@@ -154,12 +157,17 @@ func (c *conn) addFeature(w *wanted, f Feature, ch *change) error {
 	for i, left := range found[1:] {
 		switch {
 		case left == nil:
+		case left.set.exclusive() && left.shares(w.owner):
+			if slices.Contains(added, ask[i]) {
+				ch.yield(ask[i], left, w.owner)
+			}
 		case left.set.exclusive():
 			return errcode.Errorf(errcode.PortBusy, "host port %s is held by %s", left.hostPort(), ownerOf(left.comment))
 		default: // a former owner has left it
 			ch.del = append(ch.del, found[i+1])
 		}
 	}
+	added = slices.DeleteFunc(added, func(e *element) bool { return ch.yielded[e] })
 	ch.add = append(append(ch.add, added...), records...)
 	return nil
 }
@@ -194,7 +202,7 @@ func (t *Tables) Verify(o owner.Owner, entries []Entry) error {
 				return errcode.Errorf(errcode.Differs, "packet filter: the chains of table %s are gone or changed", table)
 			}
 		}
-		if err := c.verify(w.elements); err != nil {
+		if err := c.verify(w); err != nil {
 			return err
 		}
 		if err := c.verifyRules(w); err != nil || !slices.ContainsFunc(entries, isForward) {
@@ -225,9 +233,10 @@ func (c *conn) verifyRules(w *wanted) error {
 	return nil
 }
 
-func (c *conn) verify(elements []wantedElement) error {
-	keys := make([]*element, len(elements))
-	for i, e := range elements {
+// verify compares elements. Those that are waited for are not there, nor are the chains that they would lead to.
+func (c *conn) verify(w *wanted) error {
+	keys := make([]*element, len(w.elements))
+	for i, e := range w.elements {
 		keys[i] = e.element
 	}
 	found, err := c.find(keys...)
@@ -238,6 +247,8 @@ func (c *conn) verify(elements []wantedElement) error {
 		switch have := found[i]; {
 		case have == nil:
 			return errcode.Errorf(errcode.Differs, "packet filter: no %s", want)
+		case have.set.exclusive() && have.shares(w.owner):
+			w.chains = without(w.chains, want.chain)
 		case have.comment != want.comment:
 			return errcode.Errorf(errcode.Differs, "packet filter: %s belongs to %s", want, ownerOf(have.comment))
 		case !have.same(want):
@@ -301,7 +312,7 @@ func (t *Tables) remove(c *conn, holdings ...holding) error {
 			tables = []*table{t.inet, t.bridge}
 		}
 	}
-	return errors.Join(append(errs, t.heal(c, tables...), c.remove(holdings...))...)
+	return errors.Join(append(errs, t.heal(c, tables...), c.remove(holdings...), t.handOver(c, holdings))...)
 }
 
 // remove removes what the holdings are.

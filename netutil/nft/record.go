@@ -25,8 +25,11 @@ type records string
 
 // name is that of a file. Features of one table are in one folder, which tells at a glance whether the table should be there.
 func (r records) name(t *table, link string, f Feature) string {
-	return filepath.Join(r.folder(t), link+"."+strconv.Itoa(int(f)))
+	return filepath.Join(r.folder(t), link+"."+featureName(f))
 }
+
+// featureName ends the name of a file.
+func featureName(f Feature) string { return strconv.Itoa(int(f)) }
 
 func (r records) folder(t *table) string {
 	if t.family == unix.NFPROTO_BRIDGE {
@@ -95,15 +98,22 @@ func (r records) of(t *table) (all []recorded, err error) {
 		return nil, errcode.Errorf(errcode.Storage, "records of what is in the packet filter: %w", err)
 	}
 	for _, f := range files {
-		text, err := os.ReadFile(filepath.Join(r.folder(t), f.Name()))
-		if err != nil {
-			continue
-		}
-		if rec, ok := decodeRecord(string(text)); ok && r.name(t, rec.owner.LinkName(), rec.feature) == filepath.Join(r.folder(t), f.Name()) {
+		if rec, ok := r.read(t, f.Name()); ok {
 			all = append(all, rec)
 		}
 	}
 	return all, nil
+}
+
+// read reads a file of a table's folder.
+func (r records) read(t *table, name string) (recorded, bool) {
+	path := filepath.Join(r.folder(t), name)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return recorded{}, false
+	}
+	rec, ok := decodeRecord(string(text))
+	return rec, ok && r.name(t, rec.owner.LinkName(), rec.feature) == path
 }
 
 // The words of a record: its first line says whose it is, its last that it is whole, and each between them is an entry.

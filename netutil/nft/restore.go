@@ -87,7 +87,10 @@ func (t *Tables) restore(c *conn) (done []Restored, err error) {
 
 // restoreSome restores records of one table.
 func (t *Tables) restoreSome(c *conn, table *table, recs []recorded) (done []Restored, err error) {
-	r := &restoring{conn: c, table: table, wanted: &wanted{layout: t.layout}, change: &change{always: true}, stand: map[*sharedRule]bool{}}
+	r := &restoring{
+		conn: c, table: table, wanted: &wanted{layout: t.layout}, change: &change{always: true},
+		stand: map[*sharedRule]bool{}, ports: map[string]*element{},
+	}
 	for _, rec := range recs {
 		missing, err := r.lacks(rec)
 		if missing || err != nil {
@@ -95,7 +98,7 @@ func (t *Tables) restoreSome(c *conn, table *table, recs []recorded) (done []Res
 		}
 	}
 	r.change.rules = r.wanted.rules
-	err = c.commit(r.change)
+	err = errors.Join(t.records.wait(r.change.waits), c.commit(r.change))
 	for _, table := range r.change.elsewhere {
 		done = append(done, Restored{Table: table})
 	}
@@ -112,7 +115,11 @@ type restoring struct {
 	table  *table
 	change *change
 	stand  map[*sharedRule]bool // which of the rules do
+	ports  map[string]*element  // those of the change, by portKey
 }
+
+// portKey tells elements of exclusive sets apart.
+func portKey(e *element) string { return e.set.name + " " + string(e.key) }
 
 // lacks adds what an attachment is missing to the change.
 func (r *restoring) lacks(rec recorded) (missing bool, err error) {
@@ -132,17 +139,31 @@ func (r *restoring) lacks(rec recorded) (missing bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	wantChains := r.chains[chains:]
 	for i, e := range want {
-		if found[i] != nil && linkOf(found[i].comment) != rec.owner.LinkName() {
-			return false, errcode.Errorf(errcode.Differs, "packet filter: %s belongs to %s", e, ownerOf(found[i].comment))
+		held := found[i]
+		if held == nil {
+			held = r.ports[portKey(e)]
+		}
+		switch {
+		case held == nil || linkOf(held.comment) == rec.owner.LinkName():
+		case e.set.exclusive() && held.shares(rec.owner):
+			found[i] = held
+			r.change.yield(e, held, rec.owner)
+			wantChains = without(wantChains, e.chain)
+		default:
+			return false, errcode.Errorf(errcode.Differs, "packet filter: %s belongs to %s", e, ownerOf(held.comment))
 		}
 	}
 	for i, e := range all {
 		if found[i] == nil {
 			missing, r.change.add = true, append(r.change.add, e)
+			if e.set.exclusive() {
+				r.ports[portKey(e)] = e
+			}
 		}
 	}
-	lost, err := r.lostChains(r.chains[chains:])
+	lost, err := r.lostChains(wantChains)
 	if err != nil {
 		return false, err
 	}
