@@ -140,6 +140,36 @@ func TestBusyPortNamesItsHolder(t *testing.T) {
 	two.expose(mapping(`{"hostPort": 8080, "containerPort": 80, "protocol": "udp"}`))
 }
 
+// podman tells the ports of a container to each of its networks, and disconnects it from one.
+func TestAContainerInTwoNetworksKeepsItsPort(t *testing.T) {
+	n := newNode(t, "bridge")
+	one, two := n.pod("one"), n.pod("two")
+	one.join("eth1")
+	before := n.tables()
+	keys := mapping(`{"hostPort": 8080, "containerPort": 80}`)
+	one.expose(keys)
+	call := func(verb string) {
+		t.Helper()
+		if err := one.portmap(verb, "eth1", keys); err != nil {
+			t.Fatalf("%s of the second: %v", verb, err)
+		}
+	}
+	call("ADD")
+	call("CHECK")
+	errtest.Want(t, two.portmap("ADD", "eth0", keys), busy, "8080/tcp", "net/one/eth0")
+	n.WantSeen(n.outside, "tcp", "192.0.2.1:8080", "one saw 192.0.2.100")
+	one.unexpose(`{}`)
+	call("CHECK")
+	n.WantSeen(n.outside, "tcp", "192.0.2.1:8080", "one saw 192.0.2.100")
+	n.WantSeen(n.outside, "tcp", "[2001:db8::1]:8080", "one saw 2001:db8::100")
+	errtest.Want(t, two.portmap("ADD", "eth0", keys), busy, "8080/tcp", "net/one/eth1")
+	call("DEL")
+	n.WantSeen(n.outside, "tcp", "192.0.2.1:8080", "")
+	if after := n.tables(); after != before {
+		t.Errorf("left behind: from\n%s\nto\n%s", before, after)
+	}
+}
+
 func TestTrafficForOthersIsNotTouched(t *testing.T) {
 	n := newNode(t, "bridge")
 	one, two := n.pod("one"), n.pod("two")
