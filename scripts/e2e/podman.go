@@ -11,7 +11,7 @@ import (
 // podman is the scene of a client that makes its configurations itself.
 type podman struct {
 	*host
-	web, clientTwo string // addresses of the container web in one, and of client in two
+	web, webTwo string // addresses of the container web
 }
 
 func podmanSteps(h *host) []step {
@@ -30,9 +30,10 @@ func podmanSteps(h *host) []step {
 		{"run with --ip and --mac-address", p.runPinned},
 		{"the same address again is refused", p.pinnedTaken},
 		{"the same port again is refused", p.portTaken},
-		{"network connect two client; other to client", p.connect},
+		{"network connect two web; other to web", p.connect},
 		{"run both in both networks at once", p.runBoth},
-		{"network disconnect two client", p.disconnect},
+		{"network disconnect two web", p.disconnect},
+		{"network disconnect one both; its port", p.disconnectFirst},
 		{"nft flush ruleset; network reload", p.reload},
 		{"client to web, as before", func() (string, error) { return p.ask("client", join(p.web, podPort)) }},
 		{"restart web", p.restart},
@@ -62,6 +63,9 @@ graphroot = "/var/lib/containers/storage"
 runroot = "/run/containers/storage"
 `
 )
+
+// secondPort is one of the host that leads to a container in both networks.
+const secondPort = hostPort + 1
 
 // call calls podman on the host.
 func (p *podman) call(args ...string) (string, error) {
@@ -187,21 +191,21 @@ func (p *podman) portTaken() (string, error) {
 }
 
 func (p *podman) connect() (_ string, err error) {
-	if _, err := p.call("network", "connect", "two", "client"); err != nil {
+	if _, err := p.call("network", "connect", "two", "web"); err != nil {
 		return "", err
 	}
-	if p.clientTwo, err = p.addr("client", "two"); err != nil {
+	if p.webTwo, err = p.addr("web", "two"); err != nil {
 		return "", err
 	}
-	return p.ask("other", join(p.clientTwo, podPort))
+	return p.ask("other", join(p.webTwo, podPort))
 }
 
 func (p *podman) runBoth() (string, error) {
-	if _, err := p.start("both", "one,two"); err != nil {
+	if _, err := p.start("both", "one,two", "--publish", fmt.Sprintf("%d:%d", secondPort, podPort)); err != nil {
 		return "", err
 	}
 	var answers []string
-	for _, addr := range []string{p.web, p.clientTwo} {
+	for _, addr := range []string{p.web, p.webTwo} {
 		answer, err := p.ask("both", join(addr, podPort))
 		if err != nil {
 			return "", err
@@ -212,10 +216,10 @@ func (p *podman) runBoth() (string, error) {
 }
 
 func (p *podman) disconnect() (string, error) {
-	if _, err := p.call("network", "disconnect", "two", "client"); err != nil {
+	if _, err := p.call("network", "disconnect", "two", "web"); err != nil {
 		return "", err
 	}
-	if err := wantSilence(hostNS, p.clientTwo, podPort); err != nil {
+	if err := wantSilence(hostNS, p.webTwo, podPort); err != nil {
 		return "", err
 	}
 	addrs, err := reserved("two")
@@ -225,7 +229,18 @@ func (p *podman) disconnect() (string, error) {
 	if _, err := p.throughHostPort(); err != nil {
 		return "", fmt.Errorf("the other network: %w", err)
 	}
-	return p.clientTwo + " is free, one as before", nil
+	return p.webTwo + " is free, one as before", nil
+}
+
+// disconnectFirst leaves a container in one of its networks, through which its published port has to be reached.
+func (p *podman) disconnectFirst() (string, error) {
+	if _, err := ask(outside, hostAddr, secondPort, farAddr); err != nil {
+		return "", fmt.Errorf("before: %w", err)
+	}
+	if _, err := p.call("network", "disconnect", "one", "both"); err != nil {
+		return "", err
+	}
+	return ask(outside, hostAddr, secondPort, farAddr)
 }
 
 // reload does what a firewall's restart does, and has podman put the rules back.
