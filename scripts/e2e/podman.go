@@ -37,6 +37,8 @@ func podmanSteps(h *host) []step {
 		{"nft flush ruleset; network reload", p.reload},
 		{"client to web, as before", func() (string, error) { return p.ask("client", join(p.web, podPort)) }},
 		{"restart web", p.restart},
+		{"the host is reset; start web", p.reset},
+		{"start all; pinned has its address", p.startAll},
 		{"rm all", p.removeAll},
 		{"network rm one and two", p.removeNetworks},
 		{"nothing is left", func() (string, error) { return nothingLeft() }},
@@ -272,6 +274,36 @@ func (p *podman) restart() (_ string, err error) {
 		return "", err
 	}
 	return p.throughHostPort()
+}
+
+// reset has the host lose all but its disk, and starts a container again. Podman has the reserved addresses removed at boot, by systemd
+// (/usr/lib/tmpfiles.d/podman.conf), of which there is none here: its containers keep their IDs, and would have an address already.
+func (p *podman) reset() (_ string, err error) {
+	if err := p.reboot(); err != nil {
+		return "", err
+	}
+	if _, err := p.makeNetwork(); err != nil {
+		return "", err
+	}
+	if err := os.RemoveAll("/var/lib/cni/networks"); err != nil {
+		return "", err
+	}
+	if _, err := p.call("start", "web"); err != nil {
+		return "", err
+	}
+	return p.throughHostPort()
+}
+
+// startAll starts the others. Of those that are not started, podman would call no DEL, and leave what libcni has cached.
+func (p *podman) startAll() (string, error) {
+	if _, err := p.call("start", "--all"); err != nil {
+		return "", err
+	}
+	addr, err := p.addr("pinned", "one")
+	if err != nil {
+		return "", err
+	}
+	return p.ask("client", join(addr, podPort))
 }
 
 func (p *podman) removeAll() (string, error) {

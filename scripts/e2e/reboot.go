@@ -15,7 +15,7 @@ import (
 	"github.com/cnibox/cnibox/netutil/nstest"
 )
 
-// reboot does to the host what a reset does: processes, mounts, namespaces and what is in /run are gone, what is in /var stays.
+// reboot does to the host what a reset does: processes, mounts, namespaces and what is in /run and /dev/shm are gone, what is in /var stays.
 func (h *host) reboot() error {
 	if err := unix.Kill(-1, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill all: %w", err)
@@ -26,20 +26,23 @@ func (h *host) reboot() error {
 	if err := unmountAll("/run/", "/var/lib/"); err != nil {
 		return err
 	}
-	entries, err := os.ReadDir("/run")
-	if err != nil {
+	if err := errors.Join(empty("/run"), empty("/dev/shm")); err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if err := os.RemoveAll(filepath.Join("/run", e.Name())); err != nil {
-			return err
-		}
-	}
-	err = nstest.Enter(outside, func() error {
+	err := nstest.Enter(outside, func() error {
 		_, err := run("ip", "link", "del", "eth0")
 		return err
 	})
 	return errors.Join(err, unix.Unmount(hostNS, unix.MNT_DETACH), os.Remove(hostNS))
+}
+
+// empty removes all that is in a folder.
+func empty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return err
 }
 
 // alone tells whether there are no processes but this one and init.
