@@ -78,7 +78,10 @@ func (c *cri) sandbox(name string, more object) (*sandbox, error) {
 		return nil, err
 	}
 	s.container = container.ContainerID
-	return s, c.call("StartContainer", object{"containerId": s.container}, nil)
+	if err := c.call("StartContainer", object{"containerId": s.container}, nil); err != nil {
+		return nil, err
+	}
+	return s, listening(s.addrs[0])
 }
 
 // look reads where a sandbox is in the network.

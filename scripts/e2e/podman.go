@@ -113,7 +113,16 @@ func (p *podman) start(name, network string, more ...string) (addr string, err e
 		return "", err
 	}
 	network, _, _ = strings.Cut(network, ",")
-	return p.addr(name, network)
+	return p.started(name, network)
+}
+
+// started is addr of a container that has just been started.
+func (p *podman) started(name, network string) (string, error) {
+	addr, err := p.addr(name, network)
+	if err != nil {
+		return "", err
+	}
+	return addr, listening(addr)
 }
 
 // addr is the IPv4 address of a container in a network.
@@ -270,7 +279,7 @@ func (p *podman) restart() (_ string, err error) {
 	if _, err := p.call("restart", "--time", "2", "web"); err != nil {
 		return "", err
 	}
-	if p.web, err = p.addr("web", "one"); err != nil {
+	if p.web, err = p.started("web", "one"); err != nil {
 		return "", err
 	}
 	return p.throughHostPort()
@@ -291,6 +300,9 @@ func (p *podman) reset() (_ string, err error) {
 	if _, err := p.call("start", "web"); err != nil {
 		return "", err
 	}
+	if p.web, err = p.started("web", "one"); err != nil {
+		return "", err
+	}
 	return p.throughHostPort()
 }
 
@@ -299,7 +311,7 @@ func (p *podman) startAll() (string, error) {
 	if _, err := p.call("start", "--all"); err != nil {
 		return "", err
 	}
-	addr, err := p.addr("pinned", "one")
+	addr, err := p.started("pinned", "one")
 	if err != nil {
 		return "", err
 	}

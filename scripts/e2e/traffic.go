@@ -30,6 +30,14 @@ func ask(netns, addr string, port int, as string) (string, error) {
 	return fmt.Sprintf("%s answered; it saw %s", to, seen), err
 }
 
+// listening waits until a container that has been started answers at its own address: what starts it does not wait for that.
+func listening(addr string) error {
+	return waitUntil(addr+" answers", func() (bool, error) {
+		_, err := ask(hostNS, addr, podPort, "")
+		return err == nil, err
+	})
+}
+
 // wantSilence connects from a namespace to where nobody may answer.
 func wantSilence(netns, addr string, port int) error {
 	answer, err := ask(netns, addr, port, "")
