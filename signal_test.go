@@ -22,21 +22,32 @@ func TestInterruptedProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	executable := builtExecutable(t)
-	var out []byte
-	start := time.Now()
+	called, out, start := filepath.Join(dir, "slow.calls"), "", time.Time{}
 	err := host.Do(func() error {
 		cmd := exec.Command(executable, "ptp")
 		cmd.Env = append(os.Environ(), "CNI_COMMAND=ADD", "CNI_CONTAINERID=pod", "CNI_IFNAME=eth0", "CNI_NETNS="+pod.Path, "CNI_PATH="+dir)
 		cmd.Stdin = strings.NewReader(`{"cniVersion":"1.0.0","name":"net","type":"ptp","ipam":{"type":"slow"}}`)
-		time.AfterFunc(time.Second, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
-		var err error
-		out, err = cmd.Output()
+		var stdout strings.Builder
+		cmd.Stdout = &stdout
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		for range 300 { // it has to have come to the program
+			if text, _ := os.ReadFile(called); len(text) > 0 {
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		start = time.Now()
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		err := cmd.Wait()
+		out = stdout.String()
 		return err
 	})
-	if err == nil || !strings.Contains(string(out), "interrupted") || time.Since(start) > 10*time.Second {
+	if err == nil || !strings.Contains(out, "interrupted") || time.Since(start) > 10*time.Second {
 		t.Errorf("%v after %s: %s", err, time.Since(start), out)
 	}
-	calls, err := os.ReadFile(filepath.Join(dir, "slow.calls"))
+	calls, err := os.ReadFile(called)
 	if err != nil || string(calls) != "ADD\nDEL\n" {
 		t.Errorf("the program was called with %q, %v", calls, err)
 	}
