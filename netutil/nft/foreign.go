@@ -13,8 +13,8 @@ import (
 
 // This file admits the pods' traffic in chains of other programs: of several base chains at one hook each must let a packet pass, so where
 // one drops what it does not know, an accept in our own table is of no use. Such a chain gets one rule at its top, which leads to a chain
-// of ours in the same table. That has two rules for each group of pods, and more for other nodes' pods (nodes.go). iptables (its nft variant) reads them: it knows no sets, and would
-// print a rule that looks into one as one without that condition.
+// of ours in the same table. That has two rules for each group of pods, and more for other nodes' pods (nodes.go). iptables (its nft variant)
+// reads them: it knows no sets, and would print a rule that looks into one as one without that condition.
 
 // foreignChain is our chain in tables of others.
 const foreignChain = "CNIBOX-FORWARD"

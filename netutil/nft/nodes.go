@@ -3,7 +3,6 @@ package nft
 import (
 	"net/netip"
 	"slices"
-	"sort"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -11,8 +10,8 @@ import (
 	"github.com/cnibox/cnibox/netutil/owner"
 )
 
-// This file is who may send to the nodes' tunnels, and by what other programs' chains, which can use no sets of ours, know the pods of other nodes: those of an overlay may begin
-// connections to its pods here. What comes out of the tunnel is told by its device, since nobody but the nodes sends to the tunnel. What comes
+// This file is who may send to the nodes' tunnels, and by what other programs' chains, which can use no sets of ours, know the pods of other
+// nodes: those of an overlay may begin connections to its pods here. What comes out of the tunnel is told by its device, since nobody but the nodes sends to the tunnel. What comes
 // beside it can only be told by the address that it is from.
 
 // strange matches what comes to this node's tunnels from elsewhere than their nodes.
@@ -97,10 +96,7 @@ func (e *element) subnetOf(tag string) (netip.Prefix, bool) {
 // merged are the fewest prefixes that hold just the same addresses.
 func merged(prefixes []netip.Prefix) (out []netip.Prefix) {
 	prefixes = slices.Clone(prefixes)
-	sort.Slice(prefixes, func(i, j int) bool { // which is in the executable anyway; slices.SortFunc would add 20 kB for this type
-		c := prefixes[i].Addr().Compare(prefixes[j].Addr())
-		return c < 0 || c == 0 && prefixes[i].Bits() < prefixes[j].Bits()
-	})
+	slices.SortFunc(prefixes, netip.Prefix.Compare)
 	for _, p := range prefixes {
 		if len(out) > 0 && out[len(out)-1].Overlaps(p) { // it holds p
 			continue

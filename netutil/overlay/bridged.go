@@ -6,7 +6,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/rtnl"
 )
 
@@ -32,7 +31,7 @@ func (r *reconciler) tunnelPort() error {
 }
 
 func (r *reconciler) enslave(l *rtnl.Link) change {
-	return change{Message: rtnl.SetLink(l.Index, rtnl.Change{Master: r.hub.Index}), what: "have interface " + l.Name + " be a port of " + r.bridge.name}
+	return change{Message: rtnl.SetMaster(l.Index, r.hub.Index), what: "have interface " + l.Name + " be a port of " + r.bridge.name}
 }
 
 // otherPorts puts back what has fallen from the bridge.
@@ -59,22 +58,16 @@ func (r *reconciler) otherPorts() error {
 func (r *reconciler) floodEntries() error {
 	missing := maps.Clone(r.flood)
 	var changes []change
-	if r.link != nil {
-		bodies, err := netutil.List(r.n, "forwarding entries of "+r.tunnel.name, rtnl.GetFDBs(r.link.Index))
-		if err != nil {
-			return err
-		}
-		for _, b := range bodies {
-			have, ok := rtnl.ParseFDB(b)
-			if !ok || have.Link != r.link.Index || !have.Remote.IsValid() {
-				continue
-			}
-			if forAll := bytes.Equal(have.MAC, rtnl.ForAll); forAll && r.flood[have.Remote] && have.Port == 0 && have.VNI == 0 {
-				delete(missing, have.Remote)
-			} else if forAll || !have.Permanent() && r.known != nil && !r.known[have.Remote] {
-				r.differs("a forwarding entry for %s to %s, which is no peer", have.MAC, have.Remote)
-				changes = append(changes, change{rtnl.DelFDB(have), "remove the forwarding entry for " + have.MAC.String(), unix.ENOENT})
-			}
+	entries, err := r.remoteEntries()
+	if err != nil {
+		return err
+	}
+	for _, have := range entries {
+		if forAll := bytes.Equal(have.MAC, rtnl.ForAll); forAll && r.flood[have.Remote] && have.Port == 0 && have.VNI == 0 {
+			delete(missing, have.Remote)
+		} else if forAll || !have.Permanent() && r.known != nil && !r.known[have.Remote] {
+			r.differs("a forwarding entry for %s to %s, which is no peer", have.MAC, have.Remote)
+			changes = append(changes, change{rtnl.DelFDB(have), "remove the forwarding entry for " + have.MAC.String(), unix.ENOENT})
 		}
 	}
 	for remote := range missing {

@@ -79,16 +79,9 @@ func aliasOf(network string) string { return "cnibox overlay " + network }
 func deviceMAC(vni uint32, subnets []netip.Prefix) net.HardwareAddr {
 	var least netip.Prefix // of none, as a list may have that was meant for another mode
 	if len(subnets) > 0 {
-		least = slices.MinFunc(subnets, comparePrefixes)
+		least = slices.MinFunc(subnets, netip.Prefix.Compare)
 	}
 	return owner.NodeMAC(strconv.FormatUint(uint64(vni), 10) + "/" + least.String())
-}
-
-func comparePrefixes(a, b netip.Prefix) int {
-	if c := a.Addr().Compare(b.Addr()); c != 0 {
-		return c
-	}
-	return a.Bits() - b.Bits()
 }
 
 // overhead is what the tunnel adds to a packet, in bytes: Ethernet within, VXLAN, UDP and IP.

@@ -133,52 +133,50 @@ func (d *desired) remoteOf(p *Peer) (netip.Addr, error) {
 	return remote, nil
 }
 
-// filter is what the packet filter is to know.
-func (c *Config) filter(underlay netip.Addr) *nft.Overlay {
+// filter is what the packet filter is to know: who the nodes are, between which subnets nothing is masqueraded, and by what ways the pods of other nodes
+// come in. Where all are on one link they come by the bridge, like those of this node: but then the packet filter sees them only if module
+// br_netfilter is loaded.
+func (d *desired) filter(c *Config) *nft.Overlay {
 	o := &nft.Overlay{Network: c.Network, Port: c.Port, VNI: c.VNI}
-	self := c.self(underlay)
-	if (self == nil || c.bridged()) && !c.NoHost {
-		o.Subnets = append(o.Subnets, c.Subnets...)
-	}
 	if len(c.Peers) == 0 {
 		o.Port = 0 // whoever is in the group may send
 	}
+	self := c.self(d.addr)
 	for i := range c.Peers {
 		p := &c.Peers[i]
-		if !c.bridged() {
-			o.Subnets = append(o.Subnets, p.Subnets...)
-		}
-		if a := p.reachedBy(underlay); p != self && a.IsValid() {
+		if a := p.reachedBy(d.addr); p != self && a.IsValid() {
 			o.Peers = append(o.Peers, a)
 		}
 	}
-	return o
-}
-
-// filter is that, and by what ways the pods of other nodes come in. Where all are on one link, they come by the bridge, like those of this node: but
-// then the packet filter sees them only if module br_netfilter is loaded.
-func (d *desired) filter(c *Config) *nft.Overlay {
-	o := c.filter(d.addr)
 	switch {
-	case c.bridged() && !c.NoHost:
-		o.Device, o.Local = c.Bridge, c.Subnets
-	case len(d.routes) > 0: // else there are no other nodes
-		d.routedWays(c, o)
+	case !c.bridged():
+		d.routedFilter(c, self, o)
+	case !c.NoHost:
+		o.Subnets, o.Device, o.Local = c.Subnets, c.Bridge, c.Subnets
 	}
 	return o
 }
 
-func (d *desired) routedWays(c *Config, o *nft.Overlay) {
-	o.Device, o.Local = c.DeviceName(), c.Subnets
-	if self := c.self(d.addr); self != nil {
-		o.Local = self.Subnets
+func (d *desired) routedFilter(c *Config, self *Peer, o *nft.Overlay) {
+	own := c.Subnets
+	if self != nil {
+		own = self.Subnets
+	} else {
+		o.Subnets = append(o.Subnets, own...)
 	}
+	for i := range c.Peers {
+		o.Subnets = append(o.Subnets, c.Peers[i].Subnets...)
+	}
+	if len(d.routes) == 0 { // there are no other nodes
+		return
+	}
+	o.Device, o.Local = c.DeviceName(), own
 	for dst, w := range d.routes {
 		if w.direct {
 			o.Direct = append(o.Direct, dst)
 		}
 	}
-	slices.SortFunc(o.Direct, comparePrefixes) // a record of it is compared as text
+	slices.SortFunc(o.Direct, netip.Prefix.Compare) // a record of it is compared as text
 }
 
 // reach adds what leads to a peer.

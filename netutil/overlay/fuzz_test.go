@@ -46,7 +46,7 @@ func fuzzPeers(t *testing.T, c *Config, text string) {
 	} else if errcode.Of(err) != errcode.InvalidConfig {
 		t.Fatalf("code %d: %v", errcode.Of(err), err)
 	}
-	c.filter(u.addr)
+	(&desired{underlay: u}).filter(c)
 }
 
 func parseAgain(p *Peer) (Peer, error) {

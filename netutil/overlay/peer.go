@@ -161,7 +161,7 @@ type claim struct {
 
 // overlapping finds two subnets that overlap. Of subnets in order, one that overlaps any before it overlaps the one that reaches furthest.
 func overlapping(claims []claim) (a, b claim, found bool) {
-	slices.SortFunc(claims, func(a, b claim) int { return comparePrefixes(a.subnet, b.subnet) })
+	slices.SortFunc(claims, func(a, b claim) int { return a.subnet.Compare(b.subnet) })
 	for i := 1; i < len(claims); i++ {
 		if claims[i-1].subnet.Overlaps(claims[i].subnet) {
 			return claims[i-1], claims[i], true

@@ -244,27 +244,21 @@ func (r *reconciler) neighborEntries() error {
 func (r *reconciler) forwardingEntries() error {
 	var changes []change
 	missing := maps.Clone(r.forwards)
-	if r.link != nil {
-		bodies, err := netutil.List(r.n, "forwarding entries of "+r.tunnel.name, rtnl.GetFDBs(r.link.Index))
-		if err != nil {
-			return err
-		}
-		for _, b := range bodies {
-			have, ok := rtnl.ParseFDB(b)
-			if !ok || have.Link != r.link.Index || !have.Remote.IsValid() {
-				continue
-			}
-			mac := have.MAC.String()
-			want, wanted := r.forwards[mac]
-			switch {
-			case wanted && want == have.Remote && have.External:
-				delete(missing, mac)
-			case wanted && !have.External: // the kernel keeps to what somebody has set by hand
-				changes = append(changes, change{rtnl.DelFDB(have), "remove the forwarding entry for " + mac, unix.ENOENT})
-			case !wanted && have.External:
-				r.differs("a forwarding entry for %s that is no peer's", mac)
-				changes = append(changes, change{rtnl.DelFDB(have), "remove the forwarding entry for " + mac, unix.ENOENT})
-			}
+	entries, err := r.remoteEntries()
+	if err != nil {
+		return err
+	}
+	for _, have := range entries {
+		mac := have.MAC.String()
+		want, wanted := r.forwards[mac]
+		switch {
+		case wanted && want == have.Remote && have.External:
+			delete(missing, mac)
+		case wanted && !have.External: // the kernel keeps to what somebody has set by hand
+			changes = append(changes, change{rtnl.DelFDB(have), "remove the forwarding entry for " + mac, unix.ENOENT})
+		case !wanted && have.External:
+			r.differs("a forwarding entry for %s that is no peer's", mac)
+			changes = append(changes, change{rtnl.DelFDB(have), "remove the forwarding entry for " + mac, unix.ENOENT})
 		}
 	}
 	for mac, remote := range missing {
@@ -275,6 +269,20 @@ func (r *reconciler) forwardingEntries() error {
 		}
 	}
 	return r.carryOut(changes)
+}
+
+// remoteEntries are the forwarding entries of the tunnel's device that lead to a host; none if there is no device.
+func (r *reconciler) remoteEntries() (out []rtnl.FDB, err error) {
+	if r.link == nil {
+		return nil, nil
+	}
+	bodies, err := netutil.List(r.n, "forwarding entries of "+r.tunnel.name, rtnl.GetFDBs(r.link.Index))
+	for _, b := range bodies {
+		if have, ok := rtnl.ParseFDB(b); ok && have.Link == r.link.Index && have.Remote.IsValid() {
+			out = append(out, have)
+		}
+	}
+	return out, err
 }
 
 // routeEntries lead to the peers' subnets, through the tunnel or beside it.

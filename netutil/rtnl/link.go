@@ -1,5 +1,5 @@
 // Package rtnl is the part of rtnetlink(7) that every attachment needs: requests to be sent together by package rawnl, and
-// their answers. What is rare is left to the netlink library, which asks for one thing at a time.
+// their answers. They are plain bytes on both sides, without a library.
 package rtnl
 
 import (
