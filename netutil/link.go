@@ -3,7 +3,6 @@ package netutil
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -105,11 +104,7 @@ func (a *applier) distrust(l *Link) error {
 	if l.Place != Host || l.Kind != Bridge && l.Kind != Veth || l.Master != "" {
 		return nil
 	}
-	_, err := a.kernel.at(Host).SetSysctl("0", "net", "ipv6", "conf", l.Name, "accept_ra")
-	if errors.Is(err, fs.ErrNotExist) { // a kernel without IPv6
-		return nil
-	}
-	return err
+	return a.kernel.at(Host).SetIPv6(l.Name, "accept_ra", "0")
 }
 
 // remember keeps what the kernel has told of a new link.
@@ -211,7 +206,7 @@ func (a *applier) creation(l *Link) (rawnl.Message, error) {
 			end.MAC = RandomMAC()
 		}
 		end.MTU = 0 // see remember
-		return rtnl.NewBridge(end, l.VLANs, a.upAtOnce(l)), nil
+		return rtnl.NewBridge(end, rtnl.Bridge{VLANFiltering: l.VLANs}, a.upAtOnce(l)), nil
 	}
 	master, namespace := 0, 0
 	if l.Master != "" {

@@ -2,6 +2,8 @@ package netutil
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path"
@@ -70,6 +72,15 @@ func (n *Namespace) SetSysctl(value string, parts ...string) (before string, err
 		return nil
 	})
 	return before, err
+}
+
+// SetIPv6 writes a value of net.ipv6.conf for a link. Without IPv6 in the kernel there is nothing to write.
+func (n *Namespace) SetIPv6(link, key, value string) error {
+	_, err := n.SetSysctl(value, "net", "ipv6", "conf", link, key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func readSysctl(path string) (string, error) {

@@ -50,8 +50,7 @@ func (e SpoofCheckEntry) words() []string { return []string{"spoofcheck", e.Port
 
 func (e AddressCheckEntry) words() []string { return []string{"addresscheck", e.Port, e.Addr.String()} }
 
-// AddressChecks are the entries for a bridge port with these addresses: each, and of IPv6 the link-local one that the kernel makes of the MAC address
-// (RFC 4291, appendix A).
+// AddressChecks are the entries for a bridge port with these addresses: each, and of IPv6 the link-local one that the kernel makes of the MAC address.
 func AddressChecks(o owner.Owner, mac net.HardwareAddr, addrs []netip.Addr) (out []Entry) {
 	var v6 bool
 	for _, a := range addrs {
@@ -59,8 +58,7 @@ func AddressChecks(o owner.Owner, mac net.HardwareAddr, addrs []netip.Addr) (out
 		v6 = v6 || a.Is6()
 	}
 	if v6 && len(mac) == 6 {
-		local := netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
-		out = append(out, AddressCheckEntry{o.LinkName(), local})
+		out = append(out, AddressCheckEntry{o.LinkName(), owner.LinkLocal(mac)})
 	}
 	return out
 }

@@ -2,7 +2,6 @@ package overlay
 
 import (
 	"errors"
-	"io/fs"
 	"net"
 
 	"golang.org/x/sys/unix"
@@ -51,7 +50,8 @@ func (r *reconciler) tunnelDevice() error {
 func (r *reconciler) bridgeDevice() error {
 	l, _, err := r.own(r.bridge)
 	if err == nil {
-		r.hub, err = r.stand(r.bridge, l, rtnl.NewLimitedBridge(rtnl.End{Name: r.bridge.name, MAC: r.bridge.mark}, mostLearned))
+		end := rtnl.End{Name: r.bridge.name, MAC: r.bridge.mark}
+		r.hub, err = r.stand(r.bridge, l, rtnl.NewBridge(end, rtnl.Bridge{MostLearned: mostLearned}, false))
 	}
 	return err
 }
@@ -197,7 +197,7 @@ func (r *reconciler) beforeUp(d *device, l *rtnl.Link) ([]change, error) {
 		settings = append(settings, "accept_dad")
 	}
 	for _, s := range settings {
-		if _, err := r.n.SetSysctl("0", "net", "ipv6", "conf", d.name, s); err != nil && !errors.Is(err, fs.ErrNotExist) { // no IPv6
+		if err := r.n.SetIPv6(d.name, s, "0"); err != nil {
 			return nil, err
 		}
 	}

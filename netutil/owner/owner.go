@@ -51,6 +51,11 @@ func (o Owner) PodMAC(first netip.Addr) net.HardwareAddr {
 // NodeMAC is the address of a node's device in a network of many, by what the node is known by there.
 func NodeMAC(identity string) net.HardwareAddr { return macOf(0x0e, []byte(identity)) }
 
+// LinkLocal is the IPv6 address that the kernel makes of a link's MAC address, which must have 6 bytes (RFC 4291, appendix A).
+func LinkLocal(mac net.HardwareAddr) netip.Addr {
+	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]})
+}
+
 // macOf makes an address from 40 bits of a hash below a first byte, which says that it is unicast and locally administered.
 func macOf(first byte, seed []byte) net.HardwareAddr {
 	h := fnv.New64a()

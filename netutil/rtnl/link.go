@@ -243,18 +243,22 @@ func NewVeth(end, peer End, namespace, master int) rawnl.Message {
 	}})
 }
 
-// NewBridge makes a bridge.
-func NewBridge(end End, vlanFiltering, up bool) rawnl.Message {
-	n := New{End: end, Kind: "bridge", Up: up}
-	if vlanFiltering {
-		n.Data = func(a *rawnl.Attrs) { a.Uint8(bridgeVLANFilter, 1) }
-	}
-	return NewLink(n)
+// Bridge is what a bridge has of its own (linux/if_link.h).
+type Bridge struct {
+	VLANFiltering bool
+	MostLearned   uint32 // MAC addresses that it learns at most; 0: no limit, as of all before Linux 6.7
 }
 
-// NewLimitedBridge makes a bridge that learns so many MAC addresses at most; kernels before 6.7 know no limit.
-func NewLimitedBridge(end End, most uint32) rawnl.Message {
-	return NewLink(New{End: end, Kind: "bridge", Data: func(a *rawnl.Attrs) { a.Uint32(unix.IFLA_BR_FDB_MAX_LEARNED, most) }})
+// NewBridge makes a bridge.
+func NewBridge(end End, b Bridge, up bool) rawnl.Message {
+	return NewLink(New{End: end, Kind: "bridge", Up: up, Data: func(a *rawnl.Attrs) {
+		if b.VLANFiltering {
+			a.Uint8(bridgeVLANFilter, 1)
+		}
+		if b.MostLearned > 0 {
+			a.Uint32(unix.IFLA_BR_FDB_MAX_LEARNED, b.MostLearned)
+		}
+	}})
 }
 
 // Change is what SetLink changes; what is left out stays as it is.

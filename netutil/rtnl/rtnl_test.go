@@ -63,7 +63,7 @@ func (h *host) link(name string) *Link {
 func TestLinks(t *testing.T) {
 	h := newHost(t)
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 1}
-	h.ask(NewBridge(End{Name: "br0", MAC: mac}, false, true))
+	h.ask(NewBridge(End{Name: "br0", MAC: mac}, Bridge{}, true))
 	br := h.link("br0")
 	if br.Kind != "bridge" || br.MAC.String() != mac.String() || !br.Up() || br.VLANFiltering {
 		t.Errorf("bridge %+v", br)

@@ -2,7 +2,6 @@ package firewall
 
 import (
 	"net"
-	"net/netip"
 
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/nft"
@@ -49,10 +48,8 @@ func isolate(s surroundings) nft.Entry {
 		return nft.IsolateEntry{Port: s.port}
 	}
 	// Frames pass the packet filter of IP, which knows nothing of ports: there it is the one address that prevResult does not tell, fe80::
-	// and the MAC address (RFC 4291, appendix A).
-	m := s.mac
-	local := netip.AddrFrom16([16]byte{0xfe, 0x80, 8: m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]})
-	return nft.IngressEntry{Addr: local}
+	// and the MAC address.
+	return nft.IngressEntry{Addr: owner.LinkLocal(s.mac)}
 }
 
 func (c *conf) planForward(ip roles.IP, s surroundings) nft.Entry {
