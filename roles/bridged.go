@@ -1,6 +1,7 @@
 package roles
 
 import (
+	"context"
 	"net"
 	"net/netip"
 
@@ -68,8 +69,65 @@ func (b *Bridged) planGateway(p *netutil.Plan, ips []IP) {
 	p.Sysctls = append(p.Sysctls, PlanForwarding(ips)...)
 }
 
-// BridgedInterfaces are the interfaces of the result: the bridge, and the two ends of the pair.
-func BridgedInterfaces(r *Request, made *netutil.Applied, bridge string, mac net.HardwareAddr) []*types100.Interface {
+// BridgedPlan is what ADD and CHECK of a role know of such an attachment.
+type BridgedPlan struct {
+	Bridge   string           // for the result
+	MAC      net.HardwareAddr // of the container's side; nil: PodMAC
+	Default  bool             // a default route by each gateway
+	Gateways bool             // the bridge is to be the gateway, so each address needs one
+	Plan     func(o owner.Owner, mac net.HardwareAddr, ips []IP, routes []*types.Route) (*netutil.Plan, error)
+}
+
+// WithGateways gives each address its gateway if the bridge is to be it.
+func (b *BridgedPlan) WithGateways(ips []IP) ([]IP, error) {
+	if !b.Gateways {
+		return ips, nil
+	}
+	return WithGateways(ips)
+}
+
+// AddBridged is ADD of a role that connects a container so.
+func AddBridged(ctx context.Context, r *Request, b *BridgedPlan, dns types.DNS) (*types100.Result, []IP, error) {
+	res := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
+	var ips []IP
+	mac := b.MAC
+	made, err := Attach(ctx, r, res, func(given []IP) (p *netutil.Plan, err error) {
+		if ips, err = b.WithGateways(given); err != nil {
+			return nil, err
+		}
+		if b.Default {
+			res.Routes = WithDefault(res.Routes, ips)
+		}
+		if mac == nil {
+			mac = PodMAC(r.Owner, ips)
+		}
+		return b.Plan(r.Owner, mac, ips, res.Routes)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	res.Interfaces = bridgedInterfaces(r, made, b.Bridge, mac)
+	return Answer(r, res, ips, dns), ips, nil
+}
+
+// CheckBridged is CHECK of such a role.
+func CheckBridged(ctx context.Context, r *Request, b *BridgedPlan) error {
+	ips, mac, err := Expected(ctx, r)
+	if err != nil {
+		return err
+	}
+	if ips, err = b.WithGateways(ips); err != nil {
+		return err
+	}
+	p, err := b.Plan(r.Owner, mac, ips, OwnRoutes(r, ips))
+	if err != nil {
+		return err
+	}
+	return Verify(ctx, r, p)
+}
+
+// bridgedInterfaces are the interfaces of the result: the bridge, and the two ends of the pair.
+func bridgedInterfaces(r *Request, made *netutil.Applied, bridge string, mac net.HardwareAddr) []*types100.Interface {
 	bridgeMAC, bridgeMTU := made.Link(netutil.Host, bridge)
 	hostMAC, mtu := made.Link(netutil.Host, r.Owner.LinkName())
 	return []*types100.Interface{

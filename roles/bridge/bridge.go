@@ -6,7 +6,6 @@ import (
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/nft"
 	"github.com/cnibox/cnibox/roles"
 )
@@ -24,26 +23,8 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 	if err != nil {
 		return nil, err
 	}
-	res := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
-	var ips []roles.IP
-	mac := c.mac
-	made, err := roles.Attach(ctx, r, res, func(given []roles.IP) (p *netutil.Plan, err error) {
-		if ips, err = c.gateways(given); err != nil {
-			return nil, err
-		}
-		if c.IsDefaultGateway {
-			res.Routes = roles.WithDefault(res.Routes, ips)
-		}
-		if mac == nil {
-			mac = roles.PodMAC(r.Owner, ips)
-		}
-		return c.plan(r.Owner, mac, ips, res.Routes)
-	})
-	if err != nil {
-		return nil, err
-	}
-	res.Interfaces = roles.BridgedInterfaces(r, made, c.Bridge, mac)
-	return roles.Answer(r, res, ips, c.DNS), nil
+	res, _, err := roles.AddBridged(ctx, r, c.bridged(), c.DNS)
+	return res, err
 }
 
 func (role) Check(ctx context.Context, r *roles.Request) error {
@@ -51,18 +32,7 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	if err != nil {
 		return err
 	}
-	ips, mac, err := roles.Expected(ctx, r)
-	if err != nil {
-		return err
-	}
-	if ips, err = c.gateways(ips); err != nil {
-		return err
-	}
-	p, err := c.plan(r.Owner, mac, ips, roles.OwnRoutes(r, ips))
-	if err != nil {
-		return err
-	}
-	return roles.Verify(ctx, r, p)
+	return roles.CheckBridged(ctx, r, c.bridged())
 }
 
 func (role) Del(ctx context.Context, r *roles.Request) error {

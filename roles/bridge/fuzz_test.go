@@ -43,7 +43,7 @@ func FuzzConf(f *testing.F) {
 		if mac == nil {
 			mac = pod.MAC()
 		}
-		withGateways, err := c.gateways(slices.Clone(ips))
+		withGateways, err := c.bridged().WithGateways(slices.Clone(ips))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,12 +11,8 @@ import (
 	"github.com/cnibox/cnibox/roles"
 )
 
-// gateways gives each address a gateway if the bridge is to be it.
-func (c *conf) gateways(ips []roles.IP) ([]roles.IP, error) {
-	if !c.IsGateway {
-		return ips, nil
-	}
-	return roles.WithGateways(ips)
+func (c *conf) bridged() *roles.BridgedPlan {
+	return &roles.BridgedPlan{Bridge: c.Bridge, MAC: c.mac, Default: c.IsDefaultGateway, Gateways: c.IsGateway, Plan: c.plan}
 }
 
 // plan is the whole kernel state of an attachment.

@@ -33,7 +33,7 @@ func mustPlan(t *testing.T, c *conf, addrs ...string) *netutil.Plan {
 	for _, a := range addrs {
 		ips = append(ips, roles.IP{Prefix: netip.MustParsePrefix(a)})
 	}
-	ips, err := c.gateways(ips)
+	ips, err := c.bridged().WithGateways(ips)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -102,33 +102,22 @@ func (c *conf) plan(o owner.Owner, mac net.HardwareAddr, mtu int, ips []roles.IP
 	return roles.PlanBridged(o, mac, b, ips, routes)
 }
 
-// gateways gives each address a gateway if the bridge is to be it.
-func (c *conf) gateways(ips []roles.IP) ([]roles.IP, error) {
-	if !c.isGateway() {
-		return ips, nil
+func (c *conf) bridged(mtu int) *roles.BridgedPlan {
+	plan := func(o owner.Owner, mac net.HardwareAddr, ips []roles.IP, routes []*types.Route) (*netutil.Plan, error) {
+		return c.plan(o, mac, mtu, ips, routes)
 	}
-	return roles.WithGateways(ips)
+	return &roles.BridgedPlan{Bridge: c.overlay.Bridge, Gateways: c.isGateway(), Plan: plan}
 }
 
 func (c *conf) addBridged(ctx context.Context, r *roles.Request, mtu int) (*types100.Result, error) {
-	res := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
-	var ips []roles.IP
-	var mac net.HardwareAddr
-	made, err := roles.Attach(ctx, r, res, func(given []roles.IP) (p *netutil.Plan, err error) {
-		if ips, err = c.gateways(given); err != nil {
-			return nil, err
-		}
-		mac = roles.PodMAC(r.Owner, ips)
-		return c.plan(r.Owner, mac, mtu, ips, res.Routes)
-	})
+	res, ips, err := roles.AddBridged(ctx, r, c.bridged(mtu), c.DNS)
 	if err == nil && c.isGateway() {
 		err = rememberGateways(r, ips)
 	}
 	if err != nil {
 		return nil, err
 	}
-	res.Interfaces = roles.BridgedInterfaces(r, made, c.overlay.Bridge, mac)
-	return roles.Answer(r, res, ips, c.DNS), nil
+	return res, nil
 }
 
 // rememberGateways has the next who makes the bridge anew give it the addresses again.
@@ -144,19 +133,4 @@ func rememberGateways(r *roles.Request, ips []roles.IP) error {
 		gateways = append(gateways, netip.PrefixFrom(ip.Gateway, ip.Prefix.Bits()))
 	}
 	return s.AddGateways(gateways)
-}
-
-func (c *conf) checkBridged(ctx context.Context, r *roles.Request, mtu int) error {
-	ips, mac, err := roles.Expected(ctx, r)
-	if err != nil {
-		return err
-	}
-	if ips, err = c.gateways(ips); err != nil {
-		return err
-	}
-	p, err := c.plan(r.Owner, mac, mtu, ips, roles.OwnRoutes(r, ips))
-	if err != nil {
-		return err
-	}
-	return roles.Verify(ctx, r, p)
 }

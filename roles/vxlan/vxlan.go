@@ -74,7 +74,7 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 		return errcode.Errorf(errcode.Differs, "overlay: %s (%d differences in all)", s.Found[0], len(s.Found))
 	}
 	if c.overlay.Bridge != "" {
-		return c.checkBridged(ctx, r, s.MTU)
+		return roles.CheckBridged(ctx, r, c.bridged(s.MTU))
 	}
 	return roles.CheckRouted(ctx, r, roles.Routed{MTU: s.MTU, Masquerade: c.IPMasq})
 }
