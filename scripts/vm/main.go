@@ -1,7 +1,7 @@
 // Command vm runs the tests that need network namespaces in virtual machines with Debian's own kernel, which has what this machine's may lack:
 // VLANs, ipvlan, dummy, VRF, fq_codel and so on. It prints the tests' events as `go test -json` does.
 //
-//	go run ./scripts/vm [-run REGEXP] [-cache DIR] [PACKAGE...]
+//	go run ./scripts/vm [-run REGEXP] [-skipped EVENTS] [-cache DIR] [PACKAGE...]
 //
 // qemu emulates the processor, so neither KVM nor any right on the host is needed; a test takes five to twenty times as long.
 package main
@@ -20,6 +20,7 @@ import (
 
 type options struct {
 	run      string        // of the tests, a regular expression
+	skipped  string        // file of a run's events: of the tests only those that were skipped in it
 	cache    string        // folder for the kernel
 	limit    time.Duration // for one machine
 	packages []string
@@ -29,6 +30,7 @@ func main() {
 	o := options{}
 	home, _ := os.UserCacheDir()
 	flag.StringVar(&o.run, "run", "", "only tests that match this regular expression")
+	flag.StringVar(&o.skipped, "skipped", "", "file with the events of go test -json: only tests that were skipped there, and all below netutil")
 	flag.StringVar(&o.cache, "cache", filepath.Join(home, "cnibox-vm"), "folder that the kernel is kept in")
 	flag.DurationVar(&o.limit, "limit", 30*time.Minute, "how long a machine may run")
 	flag.Parse()

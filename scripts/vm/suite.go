@@ -65,6 +65,10 @@ func buildSuites(ctx context.Context, o *options, work string) ([]suite, error) 
 	if err != nil {
 		return nil, err
 	}
+	only, err := o.selection()
+	if err != nil {
+		return nil, err
+	}
 	var suites []suite
 	for line := range strings.Lines(out) {
 		fields := strings.Fields(line)
@@ -75,15 +79,21 @@ func buildSuites(ctx context.Context, o *options, work string) ([]suite, error) 
 		if s.dir, err = filepath.Rel(root, fields[1]); err != nil {
 			return nil, err
 		}
-		if !s.configure(o) {
+		parts := s.parts(only)
+		if len(parts) == 0 {
 			continue
 		}
 		s.binary = filepath.Join(work, strings.ReplaceAll(s.dir, "/", "-")+".test")
 		if _, err := output(ctx, "go", "test", "-c", "-o", s.binary, s.pkg); err != nil {
 			return nil, err
 		}
-		if _, err := os.Stat(s.binary); err == nil { // a package without test files makes none
-			suites = append(suites, s)
+		if _, err := os.Stat(s.binary); err != nil { // a package without test files makes none
+			continue
+		}
+		for _, run := range parts {
+			part := s
+			part.args = s.arguments(o, run)
+			suites = append(suites, part)
 		}
 	}
 	if len(suites) == 0 {
@@ -92,17 +102,16 @@ func buildSuites(ctx context.Context, o *options, work string) ([]suite, error) 
 	return suites, nil
 }
 
-// configure sets the arguments, and tells whether anything is left to run.
-func (s *suite) configure(o *options) bool {
-	s.args = []string{"-test.v=test2json", "-test.count=1", "-test.timeout=" + o.limit.String()}
-	if o.run != "" {
-		s.args = append(s.args, "-test.run="+o.run)
+// arguments are those of the test binary. Run is a pattern of tests.
+func (s *suite) arguments(o *options, run string) []string {
+	args := []string{"-test.v=test2json", "-test.count=1", "-test.timeout=" + o.limit.String()}
+	if run != "" {
+		args = append(args, "-test.run="+run)
 	}
-	skip := excluded()[s.dir]
-	if len(skip) > 0 {
-		s.args = append(s.args, "-test.skip="+strings.Join(skip, "|"))
+	if skip := excluded()[s.dir]; len(skip) > 0 {
+		args = append(args, "-test.skip="+strings.Join(skip, "|"))
 	}
-	return len(skip) != 1 || skip[0] != "."
+	return args
 }
 
 // output runs a program; what it printed is in the error if it fails.
