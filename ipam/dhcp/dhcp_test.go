@@ -141,6 +141,27 @@ func TestADaemonThatWasKilledGoesOnRenewing(t *testing.T) {
 	l.wantHeld(nil)
 }
 
+func TestADaemonThatWasKilledRenewsAtOnceIfTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t, dhcptest.Policy{Lease: time.Minute, T1: 30 * time.Second})
+	first := l.program()
+	p := l.Add("bridge", "a", l.conf())
+	kill(first)
+	l.changeLeases(func(lease map[string]any) {
+		for _, key := range []string{"t1", "t2", "end"} {
+			at, err := time.Parse(time.RFC3339Nano, lease[key].(string))
+			if err != nil {
+				t.Fatal(err)
+			}
+			lease[key] = at.Add(24 * time.Hour)
+		}
+	})
+	started := time.Now()
+	l.program()
+	l.Await(t, started, 10*time.Second, "a renewal", isRenewal)
+	wantAddrs(t, p, 0, "10.40.0.10/16")
+}
+
 func TestADaemonThatComesTooLateTakesTheAddressAwayAndAsksAnew(t *testing.T) {
 	t.Parallel()
 	l := newLAN(t, dhcptest.Policy{Lease: time.Second})

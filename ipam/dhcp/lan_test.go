@@ -165,6 +165,29 @@ func (l *lan) start(argv ...string) *exec.Cmd {
 	return cmd
 }
 
+// changeLeases changes what is on disk.
+func (l *lan) changeLeases(change func(lease map[string]any)) {
+	l.t.Helper()
+	files, err := filepath.Glob(filepath.Join(l.state, "*.json"))
+	if err != nil || len(files) == 0 {
+		l.t.Fatalf("no leases in %s: %v", l.state, err)
+	}
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		lease := map[string]any{}
+		if err == nil {
+			err = json.Unmarshal(text, &lease)
+		}
+		change(lease)
+		if text, _ = json.Marshal(lease); err == nil {
+			err = os.WriteFile(path, text, 0o600)
+		}
+		if err != nil {
+			l.t.Fatal(err)
+		}
+	}
+}
+
 func kill(cmd *exec.Cmd) {
 	_ = cmd.Process.Signal(unix.SIGKILL)
 	_ = cmd.Wait()

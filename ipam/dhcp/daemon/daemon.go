@@ -59,6 +59,7 @@ func New(ctx context.Context, c Config) (*DHCP, error) {
 		d.logf("leases in %s: %v", c.State, err)
 	}
 	for _, s := range all {
+		s.doubtClock(time.Now())
 		l, err := d.lease(*s)
 		if err != nil {
 			d.logf("%s: %v", s.Owner, err)

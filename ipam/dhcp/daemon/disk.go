@@ -45,6 +45,18 @@ func (s *saved) granted() (grant, error) {
 	return p.parse(s.Granted)
 }
 
+// doubtClock has a lease renewed at once that seems to last longer than the server said: the clock has been set back since. Nobody knows how much time
+// is left, but the server.
+func (s *saved) doubtClock(now time.Time) {
+	g, err := s.granted()
+	if err != nil {
+		return
+	}
+	if _, t2, end := g.times(now); s.End.After(end) {
+		s.T1, s.T2, s.End = now, t2, end
+	}
+}
+
 func (s *saved) write(d record.Folder) error {
 	text, err := json.Marshal(s)
 	if err != nil {
