@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cnibox/cnibox/netutil/eintr"
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/nft"
 	"github.com/cnibox/cnibox/netutil/rawnl"
@@ -101,13 +102,7 @@ func (n *Namespace) Same(other *Namespace) (bool, error) {
 // of its operations; it must not be asked for anything while the lock is held here.
 func (n *Namespace) Lock() (unlock func(), err error) {
 	defer trace.Start("lock", "", n.path).End()
-	for {
-		err = unix.Flock(n.FD(), unix.LOCK_EX)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if err != nil {
+	if err := eintr.Retry(func() error { return unix.Flock(n.FD(), unix.LOCK_EX) }); err != nil {
 		return nil, errcode.Errorf(errcode.Kernel, "lock %s: %w", n.path, err)
 	}
 	return func() { _ = unix.Flock(n.FD(), unix.LOCK_UN) }, nil

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cnibox/cnibox/netutil/eintr"
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/rtnl"
 )
@@ -26,7 +27,11 @@ const TunDevice = "/dev/net/tun"
 
 // OpenTun opens that device. It succeeds wherever the kernel can make tap devices.
 func OpenTun(path string) (*os.File, error) {
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	var fd int
+	err := eintr.Retry(func() (err error) {
+		fd, err = unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		return err
+	})
 	if err != nil {
 		return nil, errcode.Errorf(errcode.Kernel, "this kernel has no tun (module tun): %w", &os.PathError{Op: "open", Path: path, Err: err})
 	}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cnibox/cnibox/netutil/eintr"
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/trace"
 )
@@ -50,7 +51,7 @@ func parseName(name string) (netip.Addr, bool) {
 func (t *txn) read(addr netip.Addr) (string, error) {
 	name := addr.String()
 	var fd int
-	err := retry(func() (err error) {
+	err := eintr.Retry(func() (err error) {
 		fd, err = unix.Openat(int(t.folder.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 		return err
 	})
@@ -62,7 +63,7 @@ func (t *txn) read(addr netip.Addr) (string, error) {
 	var buf [512]byte
 	for len(text) <= maxText {
 		var n int
-		err := retry(func() (err error) {
+		err := eintr.Retry(func() (err error) {
 			n, err = unix.Read(fd, buf[:])
 			return err
 		})
@@ -158,7 +159,7 @@ func (t *txn) writeSynced(path, text string) error {
 
 // renameNew renames without replacing anything: fs.ErrExist if there is something of that name.
 func renameNew(from, to string) error {
-	err := retry(func() error {
+	err := eintr.Retry(func() error {
 		return unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
 	})
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // network filesystems have no such rename

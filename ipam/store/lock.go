@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cnibox/cnibox/netutil/eintr"
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/trace"
 )
@@ -68,7 +69,7 @@ func (s *Store) tryBegin() (t *txn, err error) {
 	}
 	t = &txn{Store: s, lock: lock, folder: folder, boot: bootID()}
 	span := trace.Start("lock", "", path)
-	err = retry(func() error { return unix.Flock(int(lock.Fd()), unix.LOCK_EX) })
+	err = eintr.Retry(func() error { return unix.Flock(int(lock.Fd()), unix.LOCK_EX) })
 	span.End()
 	if err != nil {
 		t.end()
@@ -104,13 +105,4 @@ func (s *Store) at(name string) error {
 		return nil
 	}
 	return s.step(name)
-}
-
-// retry repeats a system call that a signal interrupted.
-func retry(call func() error) error {
-	for {
-		if err := call(); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cnibox/cnibox/netutil/eintr"
 	"github.com/cnibox/cnibox/netutil/errcode"
 )
 
@@ -33,12 +34,12 @@ func (s *Store) Writable() error {
 }
 
 func writable(dir string) error {
-	err := retry(func() error { return unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS) })
+	err := eintr.Retry(func() error { return unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS) })
 	if err != nil {
 		return &os.PathError{Op: "access", Path: dir, Err: err}
 	}
 	var st unix.Statfs_t
-	err = retry(func() error { return unix.Statfs(dir, &st) })
+	err = eintr.Retry(func() error { return unix.Statfs(dir, &st) })
 	if err == nil && (st.Blocks > 0 && st.Bfree == 0 || st.Files > 0 && st.Ffree == 0) {
 		err = unix.ENOSPC
 	}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cnibox/cnibox/netutil/eintr"
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/owner"
 )
@@ -58,11 +59,18 @@ func (r records) put(t *table, o owner.Owner, f Feature, entries []Entry) error 
 
 // writeFile writes a small file. Package os would ask the kernel more than once what kind of file it is.
 func writeFile(path, text string) error {
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, 0o600)
+	var fd, n int
+	err := eintr.Retry(func() (err error) {
+		fd, err = unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, 0o600)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	n, err := unix.Write(fd, []byte(text))
+	err = eintr.Retry(func() (err error) {
+		n, err = unix.Write(fd, []byte(text))
+		return err
+	})
 	if err == nil && n < len(text) {
 		err = unix.ENOSPC
 	}

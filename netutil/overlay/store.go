@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cnibox/cnibox/netutil/eintr"
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/record"
 )
@@ -284,10 +285,7 @@ func (s *Store) Lock() (unlock func(), err error) {
 	if err != nil {
 		return nil, storeError(err)
 	}
-	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
-		err = unix.Flock(int(dir.Fd()), unix.LOCK_EX)
-	}
-	if err == nil {
+	if err = eintr.Retry(func() error { return unix.Flock(int(dir.Fd()), unix.LOCK_EX) }); err == nil {
 		err = os.MkdirAll(filepath.Join(s.run, usersFolder), 0o700)
 	}
 	if err != nil {
