@@ -185,15 +185,16 @@ func scenes(t *testing.T) []scene {
 // stage is a node on which a scene is played again and again.
 type stage struct {
 	*pluginNode
-	pod   *nstest.NS
-	cold  bool
-	call  nodeCall
-	clean string // the state without the attachment
+	pod     *nstest.NS
+	cold    bool
+	chained bool // behind another
+	call    nodeCall
+	clean   string // the state without the attachment
 }
 
 func newStage(t *testing.T, s scene) *stage {
 	t.Helper()
-	st := &stage{pluginNode: newPluginNode(t), pod: nstest.New(t, "pod"), cold: s.cold}
+	st := &stage{pluginNode: newPluginNode(t), pod: nstest.New(t, "pod"), cold: s.cold, chained: s.behind != nil}
 	switch s.role {
 	case "firewall":
 		st.host.Run("iptables-nft", "-P", "FORWARD", "DROP")
@@ -309,23 +310,65 @@ func (st *stage) wantClean(when string) {
 func (st *stage) sweep(kind faults.Kind, verb string, before, after func(), step func(faults.Fault, string)) {
 	st.t.Helper()
 	before()
-	a, calls := st.callWith(faults.Fault{Kind: kind}, verb, st.call)
+	a, seen := st.callWith(faults.Fault{Kind: kind}, verb, st.call)
 	if a.err != nil {
 		st.t.Fatalf("%s without a fault: %v", verb, a.err)
 	}
 	after()
-	if len(calls) == 0 {
+	total := len(seen.Calls)
+	if total == 0 {
 		st.t.Fatalf("%s: there is no call to %s", verb, kind)
 	}
-	chosen := sample(calls)
-	for _, at := range chosen {
-		errno := unix.EIO
-		if at <= len(calls) && (strings.HasPrefix(calls[at-1], "send") || strings.HasPrefix(calls[at-1], "recv")) {
-			errno = unix.ENOBUFS // what the kernel says if it has no memory for a netlink message
+	chosen, steps := sample(seen.Calls), 0
+	for turn, at := range chosen {
+		can := []unix.Errno{unix.EIO}
+		if at <= total {
+			can = seen.Errnos[at-1]
 		}
-		step(faults.Fault{Kind: kind, At: at, Errno: errno}, fmt.Sprintf("%s, %s call %d of %d", verb, kind, at, len(calls)))
+		for _, f := range variants(kind, can, turn) {
+			f.At = at
+			step(f, fmt.Sprintf("%s, %s call %d of %d%s", verb, kind, at, total, tell(f)))
+			steps++
+		}
 	}
-	st.t.Logf("%s, %s: %d of %d calls", verb, kind, len(chosen)-more, len(calls))
+	st.t.Logf("%s, %s: %d of %d calls, %d runs", verb, kind, len(chosen)-more, total, steps)
+}
+
+// variants are the ways in which a call goes wrong that can fail with some numbers: all of them, or another one in each turn.
+func variants(kind faults.Kind, can []unix.Errno, turn int) (all []faults.Fault) {
+	if kind != faults.Refuse {
+		errno := unix.EIO
+		if slices.Contains(can, unix.ENOBUFS) {
+			errno = unix.ENOBUFS
+		}
+		return []faults.Fault{{Kind: kind, Errno: errno}}
+	}
+	for _, errno := range can {
+		all = append(all, faults.Fault{Errno: errno})
+		if lasts(errno) {
+			all = append(all, faults.Fault{Errno: errno, Onwards: true})
+		}
+	}
+	if !allFaults() {
+		turn %= len(all)
+		all = all[turn : turn+1]
+	}
+	return all
+}
+
+// lasts tells of a failure that the next call meets as well, as a rule.
+func lasts(errno unix.Errno) bool {
+	return slices.Contains([]unix.Errno{unix.ENOSPC, unix.EROFS, unix.EMFILE}, errno)
+}
+
+func tell(f faults.Fault) string {
+	switch {
+	case f.Onwards:
+		return ", " + unix.ErrnoName(f.Errno) + " from then on"
+	case f.Errno != 0:
+		return ", " + unix.ErrnoName(f.Errno)
+	}
+	return ""
 }
 
 // more is how many calls behind the last are tried: one run may make some that another does not.
@@ -358,11 +401,19 @@ func (st *stage) add() { st.t.Helper(); st.must("ADD", st.call, "between steps")
 
 func (st *stage) del() { st.t.Helper(); st.must("DEL", st.call, "between steps") }
 
-// delBlind is the DEL of a runtime that knows the namespace, or no longer does, by turns. It never has a prevResult of its own.
+// delBlind is the DEL of a runtime that knows the namespace, or no longer does, by turns, or GC. It never has a prevResult of its own.
 func (st *stage) delBlind(turn int, when string) {
 	st.t.Helper()
 	c := st.call
-	if turn%2 == 1 && !c.isInside() {
+	switch {
+	case c.isInside() || turn%3 == 0:
+	case turn%3 == 1 && !st.chained: // to GC, a pod that another plugin of the list has attached is there
+		neighbour := map[string]any{"containerID": "neighbour", "ifname": "eth0"}
+		c = c.with("cni.dev/valid-attachments", []any{neighbour})
+		c.id, c.netns = "", ""
+		st.must("GC", c, when)
+		return
+	default:
 		c.netns = ""
 	}
 	st.must("DEL", c, when)
@@ -403,6 +454,10 @@ func (st *stage) faultInADD(f faults.Fault, when string) {
 	switch {
 	case errors.Is(a.err, errNotTold):
 		st.t.Errorf("%s: %v", when, a.err)
+	case a.err != nil && a.errno == unix.EINTR:
+		st.t.Errorf("%s: a signal has it fail: %v", when, a.err)
+	case a.err != nil && f.Onwards && a.errno != unix.ENOSPC: // where nothing can be opened or removed, nothing can be undone
+		st.must("DEL", st.call, "after "+when)
 	case a.err == nil:
 		if check := st.pluginNode.call("CHECK", st.call.with("prevResult", a.result)); check.err != nil {
 			st.t.Errorf("%s: CHECK: %v", when, check.err)

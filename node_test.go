@@ -87,6 +87,7 @@ type reply struct {
 	err    error // nil for success
 	result json.RawMessage
 	fault  string // the call that went wrong
+	errno  unix.Errno
 	killed bool
 }
 
@@ -128,9 +129,33 @@ func (n *pluginNode) call(verb string, c nodeCall) reply {
 
 // start runs a plugin in the host's namespace.
 func (n *pluginNode) start(verb string, c nodeCall, stdout, stderr io.Writer) error {
+	return n.host.Do(n.command(verb, c, stdout, stderr).Run)
+}
+
+func (n *pluginNode) command(verb string, c nodeCall, stdout, stderr io.Writer) *exec.Cmd {
 	p := c.program(n, verb)
-	cmd := exec.Cmd{Path: p.Path, Args: p.Args, Env: p.Env, Stdin: bytes.NewReader(p.Stdin), Stdout: stdout, Stderr: stderr}
-	return n.host.Do(cmd.Run)
+	return &exec.Cmd{Path: p.Path, Args: p.Args, Env: p.Env, Stdin: bytes.NewReader(p.Stdin), Stdout: stdout, Stderr: stderr}
+}
+
+// kill calls a plugin, and kills it some time later unless it has ended by then. It tells whether it was killed.
+func (n *pluginNode) kill(after time.Duration, verb string, c nodeCall) (killed bool, a reply) {
+	var stdout, stderr bytes.Buffer
+	cmd := n.command(verb, c, &stdout, &stderr)
+	err := n.host.Do(func() error {
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		defer time.AfterFunc(after, func() { _ = cmd.Process.Kill() }).Stop()
+		return cmd.Wait()
+	})
+	var failed *exec.ExitError
+	if err != nil && !errors.As(err, &failed) {
+		return false, reply{err: err}
+	}
+	if failed != nil && failed.ExitCode() < 0 {
+		return true, reply{}
+	}
+	return false, readReply(cmd.ProcessState.ExitCode(), stdout.Bytes(), stderr.Bytes())
 }
 
 // must is call for what must succeed. It gives the result.
@@ -144,9 +169,8 @@ func (n *pluginNode) must(verb string, c nodeCall, when string) json.RawMessage 
 }
 
 // callWith calls a plugin while a fault is injected.
-func (n *pluginNode) callWith(f faults.Fault, verb string, c nodeCall) (a reply, calls []string) {
+func (n *pluginNode) callWith(f faults.Fault, verb string, c nodeCall) (a reply, out *faults.Outcome) {
 	n.t.Helper()
-	var out *faults.Outcome
 	err := n.host.Do(func() (err error) {
 		out, err = faults.Run(c.program(n, verb), f)
 		return err
@@ -158,8 +182,8 @@ func (n *pluginNode) callWith(f faults.Fault, verb string, c nodeCall) (a reply,
 		n.t.Fatalf("%s of %s: %v", verb, c.role, err)
 	}
 	a = readReply(out.Status.ExitStatus(), out.Stdout, out.Stderr)
-	a.fault, a.killed = out.Call, out.Status.Signaled()
-	return a, out.Calls
+	a.fault, a.errno, a.killed = out.Call, out.Errno, out.Status.Signaled()
+	return a, out
 }
 
 // state is all that attachments leave on the node and in the pods: links, addresses, routes, entries of the packet filter, files. What

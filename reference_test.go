@@ -246,9 +246,9 @@ func TestReservationsAreNeitherSyncedNorRenamed(t *testing.T) {
 	t.Parallel()
 	n := newPluginNode(t)
 	c := n.attachment(scene{role: "host-local", conf: map[string]any{"ipam": hostLocal()}}, "pod1", nstest.New(t, "pod").Path)
-	a, calls := n.callWith(faults.Fault{}, "ADD", c)
+	a, seen := n.callWith(faults.Fault{}, "ADD", c)
 	var steps []string
-	for _, call := range calls {
+	for _, call := range seen.Calls {
 		if name, _, _ := strings.Cut(call, "("); name == "fsync" || name == "renameat2" {
 			steps = append(steps, name)
 		}

@@ -21,13 +21,66 @@ const (
 
 func (k Kind) counts(e effect) bool {
 	switch k {
-	case Kill:
+	case Kill, Meddle:
 		return e == changes
 	case Lose:
 		return e == changes || e == receives
 	default:
 		return e != nothing
 	}
+}
+
+// errnos are what a call of the program can fail with that finds all as it should be (section 2 of the manual pages): no memory, no room, no more
+// descriptors, a disk that only can be read, another that is busy with it, a signal. What is the call as describe has it.
+func errnos(regs *unix.PtraceRegs, does effect, what string) []unix.Errno {
+	_, path, _ := strings.Cut(strings.TrimSuffix(what, ")"), "(")
+	switch regs.Orig_rax {
+	case unix.SYS_OPENAT:
+		return append(openErrnos(path, regs.Rdx, does), unix.EMFILE, unix.EINTR)
+	case unix.SYS_MKDIRAT, unix.SYS_SYMLINKAT, unix.SYS_LINKAT:
+		return []unix.Errno{unix.ENOSPC, unix.EROFS}
+	case unix.SYS_RENAMEAT, unix.SYS_RENAMEAT2:
+		return []unix.Errno{unix.ENOSPC, unix.EROFS, unix.EBUSY}
+	case unix.SYS_UNLINKAT:
+		return []unix.Errno{unix.EROFS, unix.EBUSY, unix.EIO}
+	case unix.SYS_UTIMENSAT, unix.SYS_FCHMODAT, unix.SYS_FCHMOD:
+		return []unix.Errno{unix.EROFS, unix.EIO}
+	case unix.SYS_WRITE, unix.SYS_PWRITE64:
+		if onDisk(path) {
+			return []unix.Errno{unix.ENOSPC, unix.EIO, unix.EINTR}
+		}
+		return []unix.Errno{unix.EIO, unix.EINTR}
+	case unix.SYS_TRUNCATE, unix.SYS_FTRUNCATE, unix.SYS_FSYNC:
+		return []unix.Errno{unix.ENOSPC, unix.EIO}
+	case unix.SYS_READ, unix.SYS_FLOCK:
+		return []unix.Errno{unix.EIO, unix.EINTR}
+	case unix.SYS_SOCKET:
+		return []unix.Errno{unix.EMFILE, unix.ENOBUFS}
+	case unix.SYS_SENDTO, unix.SYS_SENDMSG, unix.SYS_SENDMMSG, unix.SYS_RECVFROM, unix.SYS_RECVMSG, unix.SYS_RECVMMSG:
+		return []unix.Errno{unix.ENOBUFS, unix.EINTR} // ENOBUFS is what the kernel says if it has no memory for a netlink message
+	case unix.SYS_SETNS, unix.SYS_UNSHARE, unix.SYS_MMAP:
+		return []unix.Errno{unix.ENOMEM}
+	case unix.SYS_IOCTL:
+		return []unix.Errno{unix.EBUSY, unix.EIO}
+	default:
+		return []unix.Errno{unix.EIO}
+	}
+}
+
+// openErrnos are those of opening a file that depend on what is there.
+func openErrnos(path string, flags uint64, does effect) []unix.Errno {
+	isNew := does == changes && unix.Access(path, unix.F_OK) != nil
+	switch {
+	case isNew:
+		return []unix.Errno{unix.ENOSPC, unix.EROFS}
+	case flags&unix.O_ACCMODE != unix.O_RDONLY && onDisk(path):
+		return []unix.Errno{unix.EROFS}
+	}
+	return []unix.Errno{unix.EIO}
+}
+
+func onDisk(path string) bool {
+	return strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "/proc/") && !strings.HasPrefix(path, "/sys/") && !strings.HasPrefix(path, "/dev/")
 }
 
 // call is a system call that is counted. Its first argument is a descriptor if no argument is a path.

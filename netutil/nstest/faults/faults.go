@@ -16,17 +16,21 @@ const (
 	Refuse Kind = iota // the call is not executed, and fails; all calls
 	Lose               // the call is executed, but its answer is lost: it fails all the same; calls that change something, or receive
 	Kill               // the program is killed (SIGKILL) when the call has been executed; calls that change something
+	Meddle             // something else is done before the call is executed, see Fault.Do; calls that change something
 )
 
 func (k Kind) String() string {
-	return [...]string{"refuse", "lose", "kill"}[k]
+	return [...]string{"refuse", "lose", "kill", "meddle"}[k]
 }
 
 // Fault is what goes wrong in a run.
 type Fault struct {
 	Kind  Kind
 	At    int        // the call that it happens to, counted from 1 over all threads and children; 0: none
-	Errno unix.Errno // that the call fails with; not for Kill
+	Errno unix.Errno // that the call fails with, or the first that it can fail with if not so; of kinds Refuse and Lose
+	// Onwards has all later calls fail as well that can fail so: a disk that is full stays full. Of kind Refuse.
+	Onwards bool
+	Do      func() // of kind Meddle
 }
 
 // Program is what to run.
@@ -39,8 +43,10 @@ type Program struct {
 
 // Outcome is what came of a run.
 type Outcome struct {
-	Calls          []string // those that were counted, each with the path or descriptor that it was about
-	Call           string   // the one that went wrong; empty if there were fewer than Fault.At
+	Calls          []string       // those that were counted, each with the path or descriptor that it was about
+	Errnos         [][]unix.Errno // what each of them can fail with
+	Call           string         // the one that went wrong; empty if there were fewer than Fault.At
+	Errno          unix.Errno     // that it failed with
 	Status         unix.WaitStatus
 	Stdout, Stderr []byte // at most what a pipe holds
 }

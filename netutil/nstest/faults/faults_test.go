@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// program makes a folder: on a thread of its own, or by a child if it is told so.
+// program makes a folder, or another where that fails: on a thread of its own, or by a child if it is told so.
 func program(dir string) {
 	if os.Getenv("FAULTS_TEST_CHILD") != "" {
 		self := exec.Command("/proc/self/exe")
@@ -38,6 +38,7 @@ func program(dir string) {
 	go func() { failed <- os.Mkdir(dir, 0o700) }()
 	if err := <-failed; err != nil {
 		fmt.Print(err)
+		_ = os.Mkdir(dir+"-instead", 0o700)
 		os.Exit(1)
 	}
 	os.Exit(0)
@@ -112,6 +113,45 @@ func TestFaults(t *testing.T) {
 					t.Errorf("status %#x", out.Status)
 				}
 			})
+		}
+	}
+}
+
+// A disk that is full for a moment has room for the other folder, one that stays full has not.
+func TestOnwards(t *testing.T) {
+	for _, onwards := range []bool{false, true} {
+		out, dir := find(t, faults.Fault{Errno: unix.ENOSPC, Onwards: onwards})
+		if exists(dir) || exists(dir+"-instead") == onwards || out.Errno != unix.ENOSPC {
+			t.Errorf("onwards %v: the folders are there: %v, %v; %v", onwards, exists(dir), exists(dir+"-instead"), out.Errno)
+		}
+	}
+}
+
+// A number that the call cannot fail with is replaced by one that it can.
+func TestNumberThatCannotBe(t *testing.T) {
+	if out, _ := find(t, faults.Fault{Errno: unix.EINTR}); out.Errno != unix.ENOSPC {
+		t.Errorf("mkdirat fails with %v", out.Errno)
+	}
+}
+
+// Somebody else makes the folder first.
+func TestMeddle(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := 1; ; at++ {
+		dir := filepath.Join(t.TempDir(), "made")
+		p := faults.Program{Path: self, Args: []string{self}, Env: []string{"FAULTS_TEST_DIR=" + dir}}
+		out, err := faults.Run(p, faults.Fault{Kind: faults.Meddle, At: at, Do: func() { _ = os.Mkdir(dir, 0o700) }})
+		if errors.Is(err, errors.ErrUnsupported) {
+			t.Skip("needs amd64")
+		}
+		if err != nil || out.Call == "" {
+			t.Fatalf("call %d: the program has not met the folder (%v)", at, err)
+		}
+		if strings.Contains(string(out.Stdout), "file exists") {
+			return
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -186,10 +187,23 @@ func (t *tracer) entry(tid int, regs *unix.PtraceRegs) error {
 		return nil
 	}
 	t.out.Calls = append(t.out.Calls, what)
-	if len(t.out.Calls) != t.fault.At {
+	can := errnos(regs, does, what)
+	t.out.Errnos = append(t.out.Errnos, can)
+	hit := len(t.out.Calls) == t.fault.At
+	if !hit && !(t.fault.Onwards && t.out.Call != "" && slices.Contains(can, t.fault.Errno)) {
 		return nil
 	}
-	t.out.Call, t.tampered[tid] = what, true
+	if hit {
+		if t.fault.Kind == Refuse && !slices.Contains(can, t.fault.Errno) { // it was another call in the run that told the number
+			t.fault.Errno = can[0]
+		}
+		t.out.Call, t.out.Errno = what, t.fault.Errno
+	}
+	if t.fault.Kind == Meddle {
+		t.fault.Do()
+		return nil
+	}
+	t.tampered[tid] = true
 	if t.fault.Kind != Refuse {
 		return nil
 	}
