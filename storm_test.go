@@ -21,11 +21,13 @@ type storm struct {
 	*pluginNode
 	scenes []scene
 	slots  []*slot
+	kills  bool         // some calls are killed, at random
 	gc     sync.RWMutex // the runtime's: nobody is attached or detached meanwhile (CNI spec, section 4, GC)
 
 	mu      sync.Mutex
 	holders map[string]int // by network and address
 	took    map[string][]took
+	killed  int
 }
 
 // slot is a pod that is there or not. One worker at a time has it.
@@ -70,38 +72,63 @@ func TestStorm(t *testing.T) {
 		}
 		pods = 500
 	}
-	const workers = 20
+	newStorm(t, pods).blow(long)
+}
+
+// The same with calls that are killed, each of which the runtime follows up with DEL: no address is given to two, no file is unreadable, and nothing is left.
+func TestStormWithKills(t *testing.T) {
+	t.Parallel()
+	s := newStorm(t, 60)
+	s.kills = true
+	s.blow(8 * time.Second)
+	t.Logf("%d calls were killed", s.killed)
+	if s.killed == 0 {
+		t.Error("no call was killed")
+	}
+}
+
+func newStorm(t *testing.T, pods int) *storm {
+	t.Helper()
 	s := &storm{pluginNode: newPluginNode(t), scenes: stormScenes(t), holders: map[string]int{}, took: map[string][]took{}}
 	s.host.VarLib = t.TempDir()
 	for _, line := range []string{"link add up0 type veth peer name up1", "addr add 192.0.2.1/24 dev up0", "link set up0 up", "link set up1 up"} {
 		s.host.Run("ip", strings.Fields(line)...)
 	}
-	var all []*nstest.NS
 	for i := range pods {
 		s.slots = append(s.slots, &slot{number: i, ns: nstest.New(t, fmt.Sprintf("pod%d", i)), scene: -1})
-		all = append(all, s.slots[i].ns)
 	}
-	clean, free := s.state(all...), memAvailable(t)
+	return s
+}
+
+// blow has the pods come and go for a while, and then go for good.
+func (s *storm) blow(long time.Duration) {
+	s.t.Helper()
+	const workers = 20
+	var all []*nstest.NS
+	for _, p := range s.slots {
+		all = append(all, p.ns)
+	}
+	clean, free := s.state(all...), memAvailable(s.t)
 	begin := time.Now()
 	err := together(workers, func(worker int) error {
 		for time.Since(begin) < long {
-			if err := s.step(s.slots[worker+rand.IntN(pods/workers)*workers], begin); err != nil {
+			if err := s.step(s.slots[worker+rand.IntN(len(s.slots)/workers)*workers], begin); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		t.Error(err)
+		s.t.Error(err)
 	}
-	s.tell(t, long)
+	s.tell(long)
 	for _, p := range s.slots {
 		if err := s.leave(p, begin); err != nil {
-			t.Error(err)
+			s.t.Error(err)
 		}
 	}
 	s.wantEmpty(clean, all...)
-	t.Logf("memory: %d MB less available than before", (free-memAvailable(t))>>20)
+	s.t.Logf("memory: %d MB less available than before", (free-memAvailable(s.t))>>20)
 }
 
 // step attaches the pod, checks it, takes it away, or has garbage collected.
@@ -142,6 +169,10 @@ func (s *storm) join(p *slot, begin time.Time) error {
 	defer s.gc.RUnlock()
 	p.scene = rand.IntN(len(s.scenes))
 	c := s.attachmentOf(p)
+	if s.isKilled("ADD", c) {
+		p.scene = -1
+		return s.timed("DEL", begin, func() error { return s.call("DEL", c).err })
+	}
 	if err := s.timed("ADD", begin, func() error {
 		p.result = s.call("ADD", c)
 		return p.result.err
@@ -184,7 +215,27 @@ func (s *storm) leave(p *slot, begin time.Time) error {
 	}
 	s.mu.Unlock()
 	p.scene = -1
+	for s.isKilled("DEL", c) {
+	}
 	return s.timed("DEL", begin, func() error { return s.call("DEL", c).err })
+}
+
+// isKilled calls a plugin at times and kills it, and tells whether it has. A call that has come to its end by then is undone, or done already.
+func (s *storm) isKilled(verb string, c nodeCall) bool {
+	const longest = 100 * time.Millisecond // of an ADD that waits for others
+	if !s.kills || rand.IntN(3) > 0 {
+		return false
+	}
+	killed, a := s.kill(rand.N(longest), verb, c)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if killed {
+		s.killed++
+	}
+	if a.err != nil {
+		s.t.Errorf("%s: %v", verb, a.err)
+	}
+	return killed || verb == "ADD"
 }
 
 // collect has garbage collected in each network, while nobody comes or goes.
@@ -212,8 +263,8 @@ func (s *storm) collect(begin time.Time) error {
 }
 
 // tell logs how many calls there were, and how long they took at the beginning and at the end.
-func (s *storm) tell(t *testing.T, long time.Duration) {
-	t.Helper()
+func (s *storm) tell(long time.Duration) {
+	s.t.Helper()
 	for _, verb := range []string{"ADD", "CHECK", "DEL", "GC"} {
 		var first, last []time.Duration
 		for _, c := range s.took[verb] {
@@ -224,7 +275,7 @@ func (s *storm) tell(t *testing.T, long time.Duration) {
 				last = append(last, c.long)
 			}
 		}
-		t.Logf("%-5s %6d calls, median %v in the first quarter, %v in the last", verb, len(s.took[verb]), median(first), median(last))
+		s.t.Logf("%-5s %6d calls, median %v in the first quarter, %v in the last", verb, len(s.took[verb]), median(first), median(last))
 	}
 }
 
