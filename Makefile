@@ -74,6 +74,11 @@ check: ## run all that CI runs: lint, test, vmtest, race, reproducible build, fu
 fuzz: ## run each fuzz target for FUZZTIME (60s)
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz
 
+.PHONY: crash
+crash: build ## have every system call of the plugins go wrong, or a sample; CRASH_FLAGS, see docs/testing.md
+	@scripts/test-deps
+	@go run ./scripts/crash $(CRASH_FLAGS)
+
 .PHONY: bench
 bench: build ## measure what attaching a pod costs, beside the reference plugins; BENCH_FLAGS, see docs/benchmarks.md
 	@scripts/test-deps iproute2 iptables nftables
