@@ -456,7 +456,7 @@ func (st *stage) faultInADD(f faults.Fault, when string) {
 		st.t.Errorf("%s: %v", when, a.err)
 	case a.err != nil && a.errno == unix.EINTR:
 		st.t.Errorf("%s: a signal has it fail: %v", when, a.err)
-	case a.err != nil && f.Onwards && a.errno != unix.ENOSPC: // where nothing can be opened or removed, nothing can be undone
+	case a.err != nil && f.Onwards && (a.errno == unix.EROFS || a.errno == unix.EMFILE): // where nothing can be opened or removed, nothing can be undone
 		st.must("DEL", st.call, "after "+when)
 	case a.err == nil:
 		if check := st.pluginNode.call("CHECK", st.call.with("prevResult", a.result)); check.err != nil {

@@ -68,6 +68,14 @@ func SetAlias(index int, alias string) rawnl.Message {
 	return rawnl.Message{Type: unix.RTM_NEWLINK, Body: body(index, 0, 0, a)}
 }
 
+// NameOwner gives the link of a name an alias.
+func NameOwner(name, alias string) rawnl.Message {
+	var a rawnl.Attrs
+	a.Text(unix.IFLA_IFNAME, name)
+	a.Bytes(unix.IFLA_IFALIAS, []byte(alias))
+	return rawnl.Message{Type: unix.RTM_NEWLINK, Body: body(0, 0, 0, a)}
+}
+
 // AddAltNames gives a link further names. Kernels before 5.5 answer unix.EOPNOTSUPP.
 func AddAltNames(index int, names ...string) rawnl.Message {
 	return altNames(unix.RTM_NEWLINKPROP, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_APPEND, index, names)

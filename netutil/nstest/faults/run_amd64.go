@@ -195,7 +195,7 @@ func (t *tracer) entry(tid int, regs *unix.PtraceRegs) error {
 	}
 	if hit {
 		if t.fault.Kind == Refuse && !slices.Contains(can, t.fault.Errno) { // it was another call in the run that told the number
-			t.fault.Errno = can[0]
+			t.fault.Errno, t.fault.Onwards = can[0], false
 		}
 		t.out.Call, t.out.Errno = what, t.fault.Errno
 	}
