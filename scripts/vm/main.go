@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -62,7 +63,7 @@ func run(ctx context.Context, o *options) error {
 	if err := writeImage(ctx, image, kernel, suites, work); err != nil {
 		return fmt.Errorf("image: %w", err)
 	}
-	shares := share(suites)
+	shares := o.share(suites)
 	done := make(chan error, len(shares))
 	for i, s := range shares {
 		m := machine{kernel: kernel.path, image: image, dir: filepath.Join(work, fmt.Sprint("machine", i)), limit: o.limit}
@@ -75,21 +76,17 @@ func run(ctx context.Context, o *options) error {
 	return errors.Join(errs...)
 }
 
-// share splits the suites among two machines: this module's own package takes as long as all others.
-func share(suites []suite) [][]suite {
-	var own, others []suite
-	for _, s := range suites {
-		if s.dir == "." {
-			own = append(own, s)
-		} else {
-			others = append(others, s)
+// share splits the suites among two machines. All tests of this module's own package take as long as those of all others.
+func (o *options) share(suites []suite) [][]suite {
+	shares := make([][]suite, 2)
+	for i, s := range suites {
+		turn := i % 2
+		if o.skipped == "" {
+			if turn = 1; s.dir == "." {
+				turn = 0
+			}
 		}
+		shares[turn] = append(shares[turn], s)
 	}
-	var out [][]suite
-	for _, s := range [][]suite{own, others} {
-		if len(s) > 0 {
-			out = append(out, s)
-		}
-	}
-	return out
+	return slices.DeleteFunc(shares, func(s []suite) bool { return len(s) == 0 })
 }
