@@ -319,7 +319,11 @@ func (st *stage) sweep(kind faults.Kind, verb string, before, after func(), step
 	if total == 0 {
 		st.t.Fatalf("%s: there is no call to %s", verb, kind)
 	}
-	chosen, steps := sample(seen.Calls), 0
+	most := 60
+	if kind == faults.Meddle { // of which each step is several calls
+		most = 20
+	}
+	chosen, steps := sample(seen.Calls, most), 0
 	for turn, at := range chosen {
 		can := []unix.Errno{unix.EIO}
 		if at <= total {
@@ -375,8 +379,8 @@ func tell(f faults.Fault) string {
 const more = 3
 
 // sample numbers the calls, all but the middle of a longer row of one kind, and of very many some that are spread over all.
-func sample(calls []string) (at []int) {
-	const ends, most = 2, 60
+func sample(calls []string, most int) (at []int) {
+	const ends = 2
 	all := allFaults()
 	for i := range calls {
 		same := func(j int) bool { return 0 <= j && j < len(calls) && calls[j] == calls[i] }
