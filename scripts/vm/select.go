@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -61,30 +60,38 @@ func readSkipped(path string) (map[string][]string, error) {
 	return skipped, nil
 }
 
-// patterns match the tests: one for all that were skipped whole, and one for each test of which parts were.
+// patterns match the tests, and little else: one pattern for all that were skipped whole, and one for the parts of each test, or the parts of its parts.
 func patterns(skipped []string) (all []string) {
-	parts := map[string][]string{}
+	type group struct {
+		test  string // empty: of those that were skipped whole
+		depth int
+	}
+	names := map[group][][]string{}
 	for _, name := range skipped {
-		test, part, _ := strings.Cut(name, "/")
-		part, _, _ = strings.Cut(part, "/") // what is below runs with it
-		parts[test] = append(parts[test], part)
-	}
-	var whole []string
-	for _, test := range slices.Sorted(maps.Keys(parts)) {
-		if slices.Contains(parts[test], "") {
-			whole = append(whole, test)
-			continue
+		parts := strings.Split(name, "/")
+		g := group{parts[0], len(parts)}
+		if len(parts) == 1 {
+			g.test = ""
 		}
-		all = append(all, anyOf(test)+"/"+anyOf(parts[test]...))
+		names[g] = append(names[g], parts)
 	}
-	if len(whole) > 0 {
-		all = append(all, anyOf(whole...))
+	for g, list := range names {
+		elements := make([]string, g.depth)
+		for i := range elements {
+			var some []string
+			for _, parts := range list {
+				some = append(some, parts[i])
+			}
+			elements[i] = anyOf(some)
+		}
+		all = append(all, strings.Join(elements, "/"))
 	}
+	slices.Sort(all)
 	return all
 }
 
 // anyOf is a pattern of names.
-func anyOf(names ...string) string {
+func anyOf(names []string) string {
 	quoted := make([]string, len(names))
 	for i, name := range names {
 		quoted[i] = regexp.QuoteMeta(name)
