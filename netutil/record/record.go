@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,7 +24,10 @@ const maxSize = 1 << 20
 type Folder string
 
 // longestName is the most that file systems take of a file's name, in bytes, less what stands in front of one that is not finished.
-const longestName = 255 - len(".new-")
+const longestName = 255 - len(unfinishedPrefix)
+
+// unfinishedPrefix is that of the name of a file that is being made.
+const unfinishedPrefix = ".new-"
 
 // Name is the name of a file of which the attachment has one of its own. Where the container ID is too long for a file system, a hash
 // takes the place of both.
@@ -62,7 +66,7 @@ func (d Folder) Write(name string, text []byte) error {
 }
 
 // unfinished is where a file is made before it gets its name. Of one attachment there is one call at a time (CNI spec, section 4).
-func (d Folder) unfinished(name string) string { return filepath.Join(string(d), ".new-"+name) }
+func (d Folder) unfinished(name string) string { return filepath.Join(string(d), unfinishedPrefix+name) }
 
 // Read is the file's text; nil if there is none. What is no regular file is an error.
 func (d Folder) Read(name string) ([]byte, error) {
@@ -93,6 +97,26 @@ func (d Folder) Remove(name string) error {
 
 // Tidy removes a file that was not finished, of an attachment that has no other.
 func (d Folder) Tidy(name string) error { return remove(d.unfinished(name)) }
+
+// abandoned is how long ago nobody can have begun to make a file that is not finished.
+const abandoned = 10 * time.Minute
+
+// TidyAll removes the files that nobody is going to finish, whoever's they were.
+func (d Folder) TidyAll() error {
+	entries, err := os.ReadDir(string(d))
+	if missing(err) {
+		return nil
+	}
+	errs := []error{failed(err)}
+	for _, e := range entries {
+		if name, ok := strings.CutPrefix(e.Name(), unfinishedPrefix); ok {
+			if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > abandoned {
+				errs = append(errs, d.Tidy(name))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
 
 func remove(path string) error {
 	if err := os.Remove(path); !missing(err) {

@@ -1,11 +1,13 @@
 package record_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/errcode/errtest"
@@ -50,6 +52,26 @@ func TestRecords(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) != 1 {
 		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// Only what nobody can be at any more goes.
+func TestTidyAll(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, age := range map[string]time.Duration{".new-old": time.Hour, ".new-young": 0, "old": time.Hour} {
+		path := filepath.Join(dir, name)
+		at := time.Now().Add(-age)
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chtimes(path, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(record.Folder(dir).TidyAll(), record.Folder(filepath.Join(dir, "none")).TidyAll()); err != nil {
+		t.Error(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 2 || entries[0].Name() != ".new-young" || entries[1].Name() != "old" {
+		t.Errorf("left: %v, %v", entries, err)
 	}
 }
 

@@ -87,7 +87,7 @@ func taken(d record.Folder, name string) bool {
 // reference's; they go if no interface of their container is valid.
 func collect(d record.Folder, network string, valid []roles.Attachment) error {
 	names, err := d.Names("")
-	errs := []error{err}
+	errs := []error{err, d.TidyAll()}
 	for _, name := range names {
 		text, err := d.Read(name)
 		var k keys

@@ -113,7 +113,7 @@ func sound(path []string) bool {
 // collect removes the records of the network's attachments that are not valid.
 func collect(d record.Folder, network string, valid []roles.Attachment) error {
 	names, err := d.Names(ending)
-	errs := []error{err}
+	errs := []error{err, d.TidyAll()}
 	for _, name := range names {
 		text, err := d.Read(name)
 		s := saved{}
