@@ -2,9 +2,11 @@
 package traffic
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 
@@ -21,9 +23,15 @@ type Pair struct{ near, far *os.File }
 
 // Connect connects from one namespace to the address of another.
 func Connect(from, to, addr string) (*Pair, error) {
+	return ConnectBy(from, to, netip.AddrPortFrom(netip.MustParseAddr(addr), 0), "")
+}
+
+// ConnectBy connects from one namespace to another, which listens at an address and a port, 0 for any, by way of what leads there: the address and
+// port to connect to, or "" if it is that itself.
+func ConnectBy(from, to string, at netip.AddrPort, by string) (*Pair, error) {
 	var l *net.TCPListener
 	err := nstest.Enter(to, func() (err error) {
-		l, err = net.ListenTCP("tcp", &net.TCPAddr{IP: net.ParseIP(addr)})
+		l, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
 		return err
 	})
 	if err != nil {
@@ -32,7 +40,7 @@ func Connect(from, to, addr string) (*Pair, error) {
 	defer func() { _ = l.Close() }()
 	p := &Pair{}
 	err = nstest.Enter(from, func() error {
-		conn, err := net.DialTimeout("tcp", l.Addr().String(), Patience)
+		conn, err := net.DialTimeout("tcp", cmp.Or(by, l.Addr().String()), Patience)
 		if err != nil {
 			return err
 		}
@@ -58,16 +66,22 @@ func Connect(from, to, addr string) (*Pair, error) {
 // blocking takes a connection over from Go's poller.
 func blocking(conn net.Conn) (*os.File, error) {
 	defer func() { _ = conn.Close() }()
-	file, err := conn.(*net.TCPConn).File()
+	polled, err := conn.(*net.TCPConn).File()
 	if err != nil {
 		return nil, err
 	}
-	fd := int(file.Fd()) // from here on it blocks
+	defer func() { _ = polled.Close() }()
+	fd, err := unix.FcntlInt(polled.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
 	patience := unix.NsecToTimeval(int64(Patience))
 	err = errors.Join(
+		unix.SetNonblock(fd, false), // os.NewFile asks for it
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience),
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &patience),
 	)
+	file := os.NewFile(uintptr(fd), "connection")
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
