@@ -12,18 +12,17 @@ import (
 	"github.com/cnibox/cnibox/ipam/dhcp/dhcptest"
 	"github.com/cnibox/cnibox/netutil/nstest"
 	"github.com/cnibox/cnibox/roles/roletest"
+	refplugins "github.com/cnibox/cnibox/scripts/reference"
 )
 
 // buildReference makes the reference's dhcp, which is plugin and daemon.
 func buildReference(t *testing.T) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "dhcp")
-	cmd := exec.Command("go", "-C", "../../tools/reference", "build", "-buildvcs=false", "-o", file, "github.com/containernetworking/plugins/plugins/ipam/dhcp")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", cmd, err, out)
+	dir := t.TempDir()
+	if err := refplugins.Build(dir, "ipam/dhcp"); err != nil {
+		t.Fatal(err)
 	}
-	return file
+	return filepath.Join(dir, "dhcp")
 }
 
 // TestWithReference has our plugin call the reference's daemon, and the reference's plugin ours.

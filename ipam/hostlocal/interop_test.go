@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/cnibox/cnibox/netutil/nstest"
+	refplugins "github.com/cnibox/cnibox/scripts/reference"
 )
 
 // plugin is an executable host-local.
@@ -26,16 +27,14 @@ type plugin string
 func buildPlugins(t *testing.T) (reference, own plugin) {
 	t.Helper()
 	dir := t.TempDir()
-	reference, own = plugin(filepath.Join(dir, "reference")), plugin(filepath.Join(dir, "host-local"))
-	for _, cmd := range []*exec.Cmd{
-		exec.Command("go", "-C", "../../tools/reference", "build", "-buildvcs=false", "-o", string(reference),
-			"github.com/containernetworking/plugins/plugins/ipam/host-local"),
-		exec.Command("make", "-C", "../..", "build", "BIN="+string(own)),
-	} {
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", cmd, err, out)
-		}
+	reference, own = plugin(filepath.Join(dir, "reference", "host-local")), plugin(filepath.Join(dir, "host-local"))
+	if err := refplugins.Build(filepath.Dir(string(reference)), "ipam/host-local"); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("make", "-C", "../..", "build", "BIN="+string(own))
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", cmd, err, out)
 	}
 	return reference, own
 }

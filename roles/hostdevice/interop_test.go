@@ -1,24 +1,22 @@
 package hostdevice_test
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/cnibox/cnibox/roles/roletest"
+	refplugins "github.com/cnibox/cnibox/scripts/reference"
 )
 
 // A node can change over to this plugin and back while pods run: either's DEL takes back what the other's ADD has handed over.
 func TestWithReference(t *testing.T) {
-	reference := filepath.Join(t.TempDir(), "host-device")
-	cmd := exec.Command("go", "-C", "../../tools/reference", "build", "-buildvcs=false", "-o", reference,
-		"github.com/containernetworking/plugins/plugins/main/host-device")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	dir := t.TempDir()
+	if err := refplugins.Build(dir, "main/host-device"); err != nil {
+		t.Fatal(err)
 	}
+	reference := filepath.Join(dir, "host-device")
 	const conf = `{"cniVersion": "1.0.0", "name": "lan", "type": "host-device", "device": "ens1"}`
 	n, _ := newNode(t)
 	n.Host.Run("ip", "link", "set", "ens1", "alias", "") // the reference plugin loses it

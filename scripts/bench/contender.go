@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	refplugins "github.com/cnibox/cnibox/scripts/reference"
 )
 
 // The contenders' names, as the table shows them.
@@ -34,13 +36,12 @@ const referenceDir = "bin/reference"
 
 // prepare builds all plugins, ours excepted, which is installed as on a node.
 func prepare(opts options, temp string) error {
-	into, err := filepath.Abs(referenceDir)
-	if err != nil {
+	fmt.Fprintln(os.Stderr, "prepare:", reference)
+	if err := refplugins.Build(referenceDir); err != nil {
 		return err
 	}
 	floorDir := filepath.Join(temp, floor)
 	for _, args := range [][]string{
-		{"go", "-C", "tools/reference", "build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", into + "/", "tool"},
 		{"go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(floorDir, "bridge"), "./scripts/bench/floor"},
 		{"go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(temp, nothing, "bridge"), "./scripts/bench/nothing"},
 		{opts.cnibox, "install", "--dir", filepath.Join(temp, cnibox)},
