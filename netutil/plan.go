@@ -3,6 +3,7 @@ package netutil
 import (
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/cnibox/cnibox/netutil/nft"
 	"github.com/cnibox/cnibox/netutil/owner"
@@ -30,6 +31,36 @@ func (p *Plan) Standing() *Plan {
 	for _, l := range p.Links {
 		l.Kind = Existing
 		out.Links = append(out.Links, l)
+	}
+	return &out
+}
+
+// Foreign is the plan of an attachment that another program has made, with the host side of its own: that has another name and MAC address there.
+// What such a program leaves as it is, is not compared: sysctls, and how an existing link behaves as a bridge port.
+func (p *Plan) Foreign(hostSide string) *Plan {
+	out := *p
+	own := p.Owner.LinkName()
+	rename := func(place Place, name *string) {
+		if place == Host && *name == own {
+			*name = hostSide
+		}
+	}
+	out.Links, out.Addrs, out.Routes, out.Sysctls = slices.Clone(p.Links), slices.Clone(p.Addrs), slices.Clone(p.Routes), nil
+	for i := range out.Links {
+		l := &out.Links[i]
+		if l.Place == Host && l.Name == own {
+			l.MAC = nil
+		}
+		if l.Kind == Existing {
+			l.Port = Port{}
+		}
+		rename(l.Place, &l.Name)
+	}
+	for i := range out.Addrs {
+		rename(out.Addrs[i].Place, &out.Addrs[i].Link)
+	}
+	for i := range out.Routes {
+		rename(out.Routes[i].Place, &out.Routes[i].Link)
 	}
 	return &out
 }

@@ -2,12 +2,14 @@ package roles
 
 import (
 	"context"
+	"errors"
 	"net"
 	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/cnibox/cnibox/netutil"
+	"github.com/cnibox/cnibox/netutil/errcode"
 )
 
 // This file is the CHECK of roles that make an interface in the container: what prevResult says is compared with the kernel.
@@ -51,11 +53,20 @@ func OwnRoutes(r *Request, ips []IP) []*types.Route {
 	return own
 }
 
-// Verify compares the plan that CHECK has made of prevResult with the kernel.
+// Verify compares the plan that CHECK has made of prevResult with the kernel. What the reference plugins have made in its place will do.
 func Verify(ctx context.Context, r *Request, p *netutil.Plan) error {
 	for i := range p.Routes {
 		// Results of older versions have the routes, but not their tables.
 		p.Routes[i].AnyTable = p.Routes[i].Place == netutil.Sandbox && !atLeast(r.CNIVersion, "1.1.0")
 	}
-	return netutil.Verify(ctx, p, netutil.Kernel{Host: r.Host, Sandbox: r.Sandbox})
+	kernel := netutil.Kernel{Host: r.Host, Sandbox: r.Sandbox}
+	differs := netutil.Verify(ctx, p, kernel)
+	if errcode.Of(differs) != errcode.Differs {
+		return differs
+	}
+	foreign, err := madeByReference(r, p)
+	if foreign == nil || err != nil {
+		return errors.Join(differs, err)
+	}
+	return netutil.Verify(ctx, foreign, kernel)
 }

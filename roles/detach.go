@@ -15,7 +15,7 @@ import (
 // The packet filter comes before the link, although the container can still send for the moment between the two: the kernel then waits
 // once, and not twice, until no packet looks at what is gone, which is most of the time that DEL takes.
 func Detach(ctx context.Context, r *Request, features ...nft.Feature) error {
-	errs := []error{ReleaseFirst(ctx, r), netutil.NFT(r.Host).Delete(r.Owner, features...), deleteLink(r)}
+	errs := []error{ReleaseFirst(ctx, r), DeleteRules(r, features...), deleteLink(r)}
 	// While the container may still send, its address must not go to another.
 	if err := errors.Join(errs...); err != nil || r.IPAM == nil || r.IPAM.NeedsLink() {
 		return err
@@ -62,7 +62,7 @@ func CollectFilter(r *Request, valid []Attachment, features ...nft.Feature) erro
 	for _, f := range features {
 		errs = append(errs, netutil.NFT(r.Host).GC(r.Owner.Network, f, isValid))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, netutil.NFT(r.Host).GCReference(r.Owner.Network, owners(r, valid), features...))...)
 }
 
 // LinkNames tells whether a host side link's name, under which the packet filter too keeps what is an attachment's, belongs to one of

@@ -102,14 +102,19 @@ func (ch *chain) remove(b *batch, t *table) {
 	b.put(unix.NFT_MSG_DELCHAIN, 0, t, a)
 }
 
+// lookUp asks for a chain of the table.
+func (t *table) lookUp(chain string) rawnl.Message {
+	var a rawnl.Attrs
+	a.Text(unix.NFTA_CHAIN_TABLE, t.name)
+	a.Text(unix.NFTA_CHAIN_NAME, chain)
+	return message(unix.NFT_MSG_GETCHAIN, 0, t.family, a)
+}
+
 // uses is how many rules each of the chains has, and how many rules and elements lead to it, together; -1 for one that is not there.
 func (c *conn) uses(t *table, names ...string) ([]int, error) {
 	requests := make([]rawnl.Message, len(names))
 	for i, name := range names {
-		var a rawnl.Attrs
-		a.Text(unix.NFTA_CHAIN_TABLE, t.name)
-		a.Text(unix.NFTA_CHAIN_NAME, name)
-		requests[i] = message(unix.NFT_MSG_GETCHAIN, 0, t.family, a)
+		requests[i] = t.lookUp(name)
 	}
 	answers, err := c.ask(requests)
 	if err != nil {

@@ -187,8 +187,21 @@ func (e *element) hostPort() string {
 	return host + fields[1].format(key[protocol.size():]) + "/" + fields[0].format(key)
 }
 
-// Verify compares the entries with the kernel: an error with code errcode.Differs names the first that is missing or wrong.
+// Verify compares the entries with the kernel: an error with code errcode.Differs names the first that is missing or wrong. Where the reference
+// plugins have made an attachment, their rules will do (reference.go).
 func (t *Tables) Verify(o owner.Owner, entries []Entry) error {
+	differs := t.verify(o, entries)
+	if errcode.Of(differs) != errcode.Differs {
+		return differs
+	}
+	rest, err := t.withoutReference(o, entries)
+	if err != nil || len(rest) == len(entries) {
+		return errors.Join(differs, err)
+	}
+	return t.verify(o, rest)
+}
+
+func (t *Tables) verify(o owner.Owner, entries []Entry) error {
 	return t.locked(func(c *conn) error {
 		w, err := t.wanted(o, entries)
 		if err != nil {

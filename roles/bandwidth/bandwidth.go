@@ -37,7 +37,7 @@ func (role) Add(ctx context.Context, r *roles.Request) (*types100.Result, error)
 	if err := c.checkBurst(host.MTU); err != nil {
 		return nil, err
 	}
-	made, err := roles.Apply(ctx, r, c.plan(r.Owner, host))
+	made, err := roles.Apply(ctx, r, c.plan(r.Owner, host, r.Owner.IFBName()))
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,11 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 	if err != nil {
 		return errcode.Errorf(errcode.Differs, "%s", err.Error())
 	}
-	return roles.Verify(ctx, r, c.plan(r.Owner, host))
+	ifb := r.Owner.IFBName()
+	if of := referenceIFBs(r); len(of) > 0 {
+		ifb = of[0]
+	}
+	return roles.Verify(ctx, r, c.plan(r.Owner, host, ifb))
 }
 
 // Del finds the device by its name, and the pair by the container, or by the name that this executable's roles give it.
@@ -89,19 +93,26 @@ func (role) Del(_ context.Context, r *roles.Request) error {
 	return errors.Join(errs...)
 }
 
-// deleteReference removes the device of an attachment that the reference plugin has limited. Its name is a hash that cnibox does not make
-// again, and stands in prevResult.
+// deleteReference removes the device of an attachment that the reference plugin has limited.
 func deleteReference(r *roles.Request) error {
+	var errs []error
+	for _, name := range referenceIFBs(r) {
+		errs = append(errs, netutil.DeleteLinkOf(r.Host, name, netutil.IFB))
+	}
+	return errors.Join(errs...)
+}
+
+// referenceIFBs are the devices of the reference plugin's that prevResult names. Their names are hashes that cnibox does not make again.
+func referenceIFBs(r *roles.Request) (names []string) {
 	if r.Prev == nil {
 		return nil
 	}
-	var errs []error
-	for _, i := range r.Prev.Interfaces {
-		if i != nil && i.Sandbox == "" && isReferenceIFB(i.Name) {
-			errs = append(errs, netutil.DeleteLinkOf(r.Host, i.Name, netutil.IFB))
+	for _, name := range roles.HostSide(r.Prev) {
+		if isReferenceIFB(name) {
+			names = append(names, name)
 		}
 	}
-	return errors.Join(errs...)
+	return names
 }
 
 func (role) GC(_ context.Context, r *roles.Request, valid []roles.Attachment) error {

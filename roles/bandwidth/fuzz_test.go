@@ -32,7 +32,7 @@ func FuzzConf(f *testing.F) {
 		if c.checkBurst(link.MTU) != nil {
 			return
 		}
-		p := c.plan(o, &link)
+		p := c.plan(o, &link, o.IFBName())
 		if len(p.Links) != len(p.Redirects) {
 			t.Fatalf("%d devices, %d redirects", len(p.Links), len(p.Redirects))
 		}

@@ -103,7 +103,7 @@ func (role) Del(ctx context.Context, r *roles.Request) error {
 	errs := []error{err}
 	zoned, err := leaveZones(ctx, r)
 	if errs = append(errs, err); err == nil { // else the packet filter knows of the addresses until they are in no zone
-		errs = append(errs, netutil.NFT(r.Host).Delete(r.Owner, nft.Forward, nft.Isolation))
+		errs = append(errs, roles.DeleteRules(r, nft.Forward, nft.Isolation))
 	}
 	if len(zoned) > 0 {
 		if err == nil {

@@ -53,9 +53,8 @@ func (role) Check(ctx context.Context, r *roles.Request) error {
 
 // Del needs no configuration: what the attachment holds stands in the packet filter.
 func (role) Del(_ context.Context, r *roles.Request) error {
-	tables := netutil.NFT(r.Host)
-	held, err := tables.Ports(r.Owner)
-	return errors.Join(err, tables.Delete(r.Owner, nft.PortMap), netutil.EndFlows(r.Host, append(held, conditional(r)...)))
+	held, err := netutil.NFT(r.Host).Ports(r.Owner)
+	return errors.Join(err, roles.DeleteRules(r, nft.PortMap), netutil.EndFlows(r.Host, append(held, conditional(r)...)))
 }
 
 // conditional are the attachment's mappings with conditions, which the packet filter does not list, as far as the configuration can be read.

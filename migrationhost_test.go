@@ -1,0 +1,335 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/cnibox/cnibox/netutil/nstest"
+	"github.com/cnibox/cnibox/roles/roletest"
+	"github.com/cnibox/cnibox/scripts/reference"
+	"github.com/cnibox/cnibox/scripts/traffic"
+)
+
+// referenceFarm is a folder with the reference plugins, built once for all tests. TestMain removes it.
+var referenceFarm = sync.OnceValues(func() (string, error) {
+	if _, err := buildOnce(); err != nil {
+		return "", err
+	}
+	dir := filepath.Join(buildDir, "reference")
+	return dir, reference.Build(dir)
+})
+
+// The two farms that a node changes over between.
+const (
+	ours   = "cnibox"
+	theirs = "reference"
+)
+
+// migrant is a node whose plugins are exchanged while pods run, and a runtime that keeps its cache. The world outside knows no route to any pod.
+type migrant struct {
+	*roletest.Node
+	t       *testing.T
+	outside *nstest.NS
+	data    string // host-local's
+	farm    string // CNI_PATH: a symlink
+	cni     *libcni.CNIConfig
+	list    *libcni.NetworkConfigList
+	ports   bool // pods have host ports
+	pods    []*migrantPod
+}
+
+// migrantPod is a pod with its open connections.
+type migrantPod struct {
+	*nstest.NS
+	id     string
+	number int // of which its host ports are made
+	addrs  []netip.Addr
+	links  []string // of the host
+	flows  []*flow
+}
+
+// newMigrant makes the node for a list, in which DATA stands for the folder of addresses.
+func newMigrant(t *testing.T, plugins string) *migrant {
+	t.Helper()
+	node := roletest.NewNode(t, roleTable())
+	m := &migrant{Node: node, t: t, outside: node.Outside(), data: t.TempDir(), farm: filepath.Join(t.TempDir(), "farm")}
+	m.NamedServer("outside saw ", m.outside, 80)
+	m.cni = libcni.NewCNIConfigWithCacheDir([]string{m.farm}, t.TempDir(), nil)
+	text := `{"cniVersion": "1.0.0", "name": "podnet", "plugins": [` + strings.ReplaceAll(plugins, "DATA", m.data) + `]}`
+	list, err := libcni.NetworkConfFromBytes([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.list, m.ports = list, strings.Contains(plugins, "portMappings")
+	return m
+}
+
+// use exchanges the plugins.
+func (m *migrant) use(farm string) {
+	m.t.Helper()
+	dir, err := testFarm()
+	if farm == theirs {
+		dir, err = referenceFarm()
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	_ = os.Remove(m.farm)
+	if err := os.Symlink(dir, m.farm); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// Ports of a pod. The host's begin with its number.
+const (
+	namedPort = 80 // of a NamedServer
+	flowPort  = 7
+)
+
+func (p *migrantPod) hostPort(port int) int { return 10000 + 100*p.number + port }
+
+func (m *migrant) runtime(p *migrantPod) *libcni.RuntimeConf {
+	rt := &libcni.RuntimeConf{ContainerID: p.id, NetNS: p.Path, IfName: "eth0", CapabilityArgs: map[string]any{}}
+	if m.ports {
+		var list []map[string]any
+		for _, port := range []int{namedPort, flowPort} {
+			list = append(list, map[string]any{"hostPort": p.hostPort(port), "containerPort": port, "protocol": "tcp"})
+		}
+		rt.CapabilityArgs["portMappings"] = list
+	}
+	return rt
+}
+
+// add attaches a new pod. Nobody has its addresses.
+func (m *migrant) add(id string) *migrantPod {
+	m.t.Helper()
+	p := &migrantPod{NS: nstest.New(m.t, id), id: id, number: len(m.pods) + 1}
+	var got types.Result
+	err := m.Host.Do(func() (err error) {
+		got, err = m.cni.AddNetworkList(context.Background(), m.list, m.runtime(p))
+		return err
+	})
+	if err != nil {
+		m.t.Fatalf("ADD of %s: %v", id, err)
+	}
+	res, err := types100.GetResult(got)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, ip := range res.IPs {
+		a, _ := netip.AddrFromSlice(ip.Address.IP)
+		p.addrs = append(p.addrs, a.Unmap())
+	}
+	for _, i := range res.Interfaces {
+		if i.Sandbox == "" && i.Name != "br0" {
+			p.links = append(p.links, i.Name)
+		}
+	}
+	for _, other := range m.pods {
+		if slices.ContainsFunc(p.addrs, func(a netip.Addr) bool { return slices.Contains(other.addrs, a) }) {
+			m.t.Errorf("%s has the addresses %v, and %s %v", id, p.addrs, other.id, other.addrs)
+		}
+	}
+	if len(p.addrs) != 2 {
+		m.t.Fatalf("%s has the addresses %v", id, p.addrs)
+	}
+	m.pods = append(m.pods, p)
+	m.NamedServer(id+" saw ", p.NS, namedPort)
+	m.wantFlowing("ADD of " + id)
+	return p
+}
+
+// check is CHECK of a pod.
+func (m *migrant) check(p *migrantPod) error {
+	m.t.Helper()
+	err := m.Host.Do(func() error { return m.cni.CheckNetworkList(context.Background(), m.list, m.runtime(p)) })
+	m.wantFlowing("CHECK of " + p.id)
+	return err
+}
+
+func (m *migrant) mustCheck(pods ...*migrantPod) {
+	m.t.Helper()
+	for _, p := range pods {
+		if err := m.check(p); err != nil {
+			m.t.Errorf("CHECK of %s: %v", p.id, err)
+		}
+	}
+}
+
+// del detaches a pod, whose connections end before.
+func (m *migrant) del(p *migrantPod) {
+	m.t.Helper()
+	m.forget(p)
+	if err := m.Host.Do(func() error { return m.cni.DelNetworkList(context.Background(), m.list, m.runtime(p)) }); err != nil {
+		m.t.Errorf("DEL of %s: %v", p.id, err)
+	}
+	m.wantFlowing("DEL of " + p.id)
+}
+
+func (m *migrant) forget(p *migrantPod) {
+	for _, f := range p.flows {
+		f.end()
+	}
+	p.flows = nil
+	m.pods = slices.DeleteFunc(m.pods, func(other *migrantPod) bool { return other == p })
+}
+
+// gc has the runtime collect all but the pods that are there. If it has lost its cache, it calls GC alone; else DEL comes before.
+func (m *migrant) gc(lostCache bool) {
+	m.t.Helper()
+	cni := m.cni
+	if lostCache {
+		cni = libcni.NewCNIConfigWithCacheDir(cni.Path, m.t.TempDir(), nil)
+	}
+	args := &libcni.GCArgs{}
+	for _, p := range m.pods {
+		args.ValidAttachments = append(args.ValidAttachments, types.GCAttachment{ContainerID: p.id, IfName: "eth0"})
+	}
+	list := *m.list // whose GC came with this version
+	list.CNIVersion = "1.1.0"
+	if err := m.Host.Do(func() error { return cni.GCNetworkList(context.Background(), &list, args) }); err != nil {
+		m.t.Errorf("GC: %v", err)
+	}
+	m.wantFlowing("GC")
+}
+
+// flow is a TCP connection over which bytes go there and back all the time.
+type flow struct {
+	name  string
+	pair  *traffic.Pair
+	bytes atomic.Int64
+	ended atomic.Bool
+	done  chan struct{}
+	err   error // once it is done
+}
+
+// connect opens a connection that ends before the pod goes.
+func (m *migrant) connect(p *migrantPod, name string, from, to *nstest.NS, at netip.AddrPort, by string) {
+	m.t.Helper()
+	pair, err := traffic.ConnectBy(from.Path, to.Path, at, by)
+	if err != nil {
+		m.t.Fatalf("%s: %v", name, err)
+	}
+	f := &flow{name: name, pair: pair, done: make(chan struct{})}
+	go func() {
+		defer close(f.done)
+		f.err = pair.PingPong(func(time.Duration) bool {
+			f.bytes.Add(1)
+			time.Sleep(time.Millisecond)
+			return !f.ended.Load()
+		})
+	}()
+	p.flows = append(p.flows, f)
+	m.t.Cleanup(func() {
+		f.end()
+		if f.err != nil {
+			m.t.Errorf("the connection %s: %v", name, f.err)
+		}
+		_ = pair.Close()
+	})
+}
+
+func (f *flow) end() {
+	f.ended.Store(true)
+	<-f.done
+}
+
+// wantFlowing fails the test unless all open connections go on.
+func (m *migrant) wantFlowing(after string) {
+	m.t.Helper()
+	for _, p := range m.pods {
+		for _, f := range p.flows {
+			before := f.bytes.Load()
+			for end := time.Now().Add(traffic.Patience); f.bytes.Load() < before+5; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					m.t.Fatalf("after %s: the connection %s has stopped after %d bytes", after, f.name, f.bytes.Load())
+				}
+			}
+		}
+	}
+}
+
+// Addresses outside, and the host's there (roletest.Node.Outside).
+func outsideAddr(like netip.Addr) (outside, host netip.Addr) {
+	if like.Is6() {
+		return netip.MustParseAddr("2001:db8::100"), netip.MustParseAddr("2001:db8::1")
+	}
+	return netip.MustParseAddr("192.0.2.100"), netip.MustParseAddr("192.0.2.1")
+}
+
+// open opens all kinds of connections that the pod can have: to another, to the world, and from there.
+func (m *migrant) open(p, other *migrantPod) {
+	m.t.Helper()
+	for i, a := range p.addrs {
+		world, host := outsideAddr(a)
+		m.connect(p, fmt.Sprint(p.id, " to ", other.id, " ", other.addrs[i]), p.NS, other.NS, netip.AddrPortFrom(other.addrs[i], 0), "")
+		m.connect(p, fmt.Sprint(p.id, " to the world ", world), p.NS, m.outside, netip.AddrPortFrom(world, 0), "")
+		if m.ports {
+			by := netip.AddrPortFrom(host, uint16(p.hostPort(flowPort))).String()
+			m.connect(p, "the world to "+p.id+" by "+by, m.outside, p.NS, netip.AddrPortFrom(a, flowPort), by)
+		}
+	}
+}
+
+// wantConnected fails the test unless new connections of the pods reach each other, the world as the host, and the world them by their host ports.
+func (m *migrant) wantConnected() {
+	m.t.Helper()
+	for _, p := range m.pods {
+		for i, a := range p.addrs {
+			world, host := outsideAddr(a)
+			for _, other := range m.pods {
+				if other != p {
+					m.WantSeen(p.NS, "tcp", netip.AddrPortFrom(other.addrs[i], namedPort).String(), other.id+" saw "+a.String())
+				}
+			}
+			m.WantSeen(p.NS, "tcp", netip.AddrPortFrom(world, namedPort).String(), "outside saw "+host.String())
+			if m.ports {
+				m.WantSeen(m.outside, "tcp", netip.AddrPortFrom(host, uint16(p.hostPort(namedPort))).String(), p.id+" saw "+world.String())
+			}
+		}
+	}
+}
+
+// lists are what an operator sees of pods on the host.
+func (m *migrant) lists() string {
+	m.t.Helper()
+	var out []string
+	for _, command := range []string{"nft list ruleset 2>&1", "iptables-save 2>&1", "ip6tables-save 2>&1", "ip -d link", "tc qdisc", "ip route", "ip -6 route"} {
+		out = append(out, "# "+command, m.Host.Run("sh", "-c", command))
+	}
+	return strings.Join(append(out, slices.Concat(fileState(m.t, m.data), fileState(m.t, m.Host.RunDir))...), "\n")
+}
+
+// wantGone fails the test if anything of a pod can be seen on the host.
+func (m *migrant) wantGone(p *migrantPod) {
+	m.t.Helper()
+	words := append([]string{p.id, fmt.Sprint(p.hostPort(namedPort)), fmt.Sprint(p.hostPort(flowPort))}, p.links...)
+	for _, a := range p.addrs {
+		words = append(words, a.String())
+	}
+	for line := range strings.Lines(m.lists()) {
+		for _, w := range words {
+			if regexp.MustCompile(`(^|[^\w.:])` + regexp.QuoteMeta(w) + `($|[^\w.:])|` + regexp.QuoteMeta(w) + `:\d+$`).MatchString(line) {
+				m.t.Errorf("of %s there is left: %s", p.id, strings.TrimSpace(line))
+				break
+			}
+		}
+	}
+}
+
+// podChain is a chain of iptables that the reference plugins make for one pod, or as nft(8) lists it.
+var podChain = regexp.MustCompile(`CNI-(DN-|SN-)?[0-9a-f]{16,}|cni-br-iface-`)
