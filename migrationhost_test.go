@@ -48,15 +48,18 @@ type migrant struct {
 	farm    string // CNI_PATH: a symlink
 	cni     *libcni.CNIConfig
 	list    *libcni.NetworkConfigList
-	ports   bool // pods have host ports
+	ports   bool   // pods have host ports
+	ifName  string // of pods
 	pods    []*migrantPod
+	made    int // pods so far
 }
 
 // migrantPod is a pod with its open connections.
 type migrantPod struct {
 	*nstest.NS
 	id     string
-	number int // of which its host ports are made
+	netNS  string // CNI_NETNS
+	number int    // of which its host ports are made
 	addrs  []netip.Addr
 	links  []string // of the host
 	flows  []*flow
@@ -66,16 +69,22 @@ type migrantPod struct {
 func newMigrant(t *testing.T, plugins string) *migrant {
 	t.Helper()
 	node := roletest.NewNode(t, roleTable())
-	m := &migrant{Node: node, t: t, outside: node.Outside(), data: t.TempDir(), farm: filepath.Join(t.TempDir(), "farm")}
+	m := &migrant{Node: node, t: t, outside: node.Outside(), data: t.TempDir(), farm: filepath.Join(t.TempDir(), "farm"), ifName: "eth0"}
 	m.NamedServer("outside saw ", m.outside, 80)
 	m.cni = libcni.NewCNIConfigWithCacheDir([]string{m.farm}, t.TempDir(), nil)
-	text := `{"cniVersion": "1.0.0", "name": "podnet", "plugins": [` + strings.ReplaceAll(plugins, "DATA", m.data) + `]}`
+	m.setList("podnet", plugins)
+	return m
+}
+
+// setList makes these the plugins of the network that pods are attached to.
+func (m *migrant) setList(network, plugins string) {
+	m.t.Helper()
+	text := fmt.Sprintf(`{"cniVersion": "1.0.0", "name": %q, "plugins": [%s]}`, network, strings.ReplaceAll(plugins, "DATA", m.data))
 	list, err := libcni.NetworkConfFromBytes([]byte(text))
 	if err != nil {
-		t.Fatal(err)
+		m.t.Fatal(err)
 	}
 	m.list, m.ports = list, strings.Contains(plugins, "portMappings")
-	return m
 }
 
 // use exchanges the plugins.
@@ -103,7 +112,7 @@ const (
 func (p *migrantPod) hostPort(port int) int { return 10000 + 100*p.number + port }
 
 func (m *migrant) runtime(p *migrantPod) *libcni.RuntimeConf {
-	rt := &libcni.RuntimeConf{ContainerID: p.id, NetNS: p.Path, IfName: "eth0", CapabilityArgs: map[string]any{}}
+	rt := &libcni.RuntimeConf{ContainerID: p.id, NetNS: p.netNS, IfName: m.ifName, CapabilityArgs: map[string]any{}}
 	if m.ports {
 		var list []map[string]any
 		for _, port := range []int{namedPort, flowPort} {
@@ -117,19 +126,32 @@ func (m *migrant) runtime(p *migrantPod) *libcni.RuntimeConf {
 // add attaches a new pod. Nobody has its addresses.
 func (m *migrant) add(id string) *migrantPod {
 	m.t.Helper()
-	p := &migrantPod{NS: nstest.New(m.t, id), id: id, number: len(m.pods) + 1}
+	m.made++
+	p := &migrantPod{NS: nstest.New(m.t, id), id: id, number: m.made}
+	p.netNS = p.Path
+	m.attach(p)
+	m.pods = append(m.pods, p)
+	m.NamedServer(id+" saw ", p.NS, namedPort)
+	m.wantFlowing("ADD of " + id)
+	return p
+}
+
+// attach attaches a pod.
+func (m *migrant) attach(p *migrantPod) {
+	m.t.Helper()
 	var got types.Result
 	err := m.Host.Do(func() (err error) {
 		got, err = m.cni.AddNetworkList(context.Background(), m.list, m.runtime(p))
 		return err
 	})
 	if err != nil {
-		m.t.Fatalf("ADD of %s: %v", id, err)
+		m.t.Fatalf("ADD of %s: %v", p.id, err)
 	}
 	res, err := types100.GetResult(got)
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	p.addrs, p.links = nil, nil
 	for _, ip := range res.IPs {
 		a, _ := netip.AddrFromSlice(ip.Address.IP)
 		p.addrs = append(p.addrs, a.Unmap())
@@ -141,16 +163,12 @@ func (m *migrant) add(id string) *migrantPod {
 	}
 	for _, other := range m.pods {
 		if slices.ContainsFunc(p.addrs, func(a netip.Addr) bool { return slices.Contains(other.addrs, a) }) {
-			m.t.Errorf("%s has the addresses %v, and %s %v", id, p.addrs, other.id, other.addrs)
+			m.t.Errorf("%s has the addresses %v, and %s %v", p.id, p.addrs, other.id, other.addrs)
 		}
 	}
 	if len(p.addrs) != 2 {
-		m.t.Fatalf("%s has the addresses %v", id, p.addrs)
+		m.t.Fatalf("%s has the addresses %v", p.id, p.addrs)
 	}
-	m.pods = append(m.pods, p)
-	m.NamedServer(id+" saw ", p.NS, namedPort)
-	m.wantFlowing("ADD of " + id)
-	return p
 }
 
 // check is CHECK of a pod.
@@ -188,23 +206,38 @@ func (m *migrant) forget(p *migrantPod) {
 	m.pods = slices.DeleteFunc(m.pods, func(other *migrantPod) bool { return other == p })
 }
 
-// gc has the runtime collect all but the pods that are there. If it has lost its cache, it calls GC alone; else DEL comes before.
-func (m *migrant) gc(lostCache bool) {
+// gc has the runtime collect all but the pods that are there. Of those that it has in its cache it calls DEL before.
+func (m *migrant) gc() {
 	m.t.Helper()
-	cni := m.cni
-	if lostCache {
-		cni = libcni.NewCNIConfigWithCacheDir(cni.Path, m.t.TempDir(), nil)
-	}
 	args := &libcni.GCArgs{}
 	for _, p := range m.pods {
-		args.ValidAttachments = append(args.ValidAttachments, types.GCAttachment{ContainerID: p.id, IfName: "eth0"})
+		args.ValidAttachments = append(args.ValidAttachments, types.GCAttachment{ContainerID: p.id, IfName: m.ifName})
 	}
 	list := *m.list // whose GC came with this version
 	list.CNIVersion = "1.1.0"
-	if err := m.Host.Do(func() error { return cni.GCNetworkList(context.Background(), &list, args) }); err != nil {
+	if err := m.Host.Do(func() error { return m.cni.GCNetworkList(context.Background(), &list, args) }); err != nil {
 		m.t.Errorf("GC: %v", err)
 	}
 	m.wantFlowing("GC")
+}
+
+// withoutCache does something while the runtime has lost its cache: it knows of no result.
+func (m *migrant) withoutCache(do func()) {
+	m.t.Helper()
+	cni := m.cni
+	m.cni = libcni.NewCNIConfigWithCacheDir(cni.Path, m.t.TempDir(), nil)
+	do()
+	m.cni = cni
+}
+
+// wantGivenBack fails the test if an address of the pod is reserved.
+func (m *migrant) wantGivenBack(p *migrantPod) {
+	m.t.Helper()
+	for _, a := range p.addrs {
+		if _, err := os.Stat(filepath.Join(m.data, m.list.Name, a.String())); err == nil {
+			m.t.Errorf("%s still has the address %s", p.id, a)
+		}
+	}
 }
 
 // flow is a TCP connection over which bytes go there and back all the time.

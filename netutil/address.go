@@ -283,3 +283,21 @@ func Addrs(n *Namespace, link string) ([]netip.Prefix, error) {
 	v6, err := addrsOf(n, l, netip.IPv6Unspecified())
 	return append(v4, v6...), err
 }
+
+// Addresses are those of a link, but for link-local ones of IPv6; none if there is no link.
+func Addresses(n *Namespace, link string) (out []netip.Addr, err error) {
+	l, err := n.findLink(link)
+	if l == nil || err != nil {
+		return nil, err
+	}
+	for _, like := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		have, err := addrsOf(n, l, like)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range have {
+			out = append(out, p.Addr())
+		}
+	}
+	return out, nil
+}

@@ -18,15 +18,15 @@ func DeleteRules(r *Request, features ...nft.Feature) error {
 	return errors.Join(tables.DeleteReference(r.Owner, knownAddrs(r), features...), tables.Delete(r.Owner, features...))
 }
 
-// knownAddrs are the addresses that prevResult gives the attachment.
+// knownAddrs are the addresses that prevResult gives the attachment, or else those that its interface has; none if neither is there.
 func knownAddrs(r *Request) (out []netip.Addr) {
 	if r.Prev == nil {
-		return nil
+		if r.Sandbox != nil {
+			out, _ = netutil.Addresses(r.Sandbox, r.Owner.IfName)
+		}
+		return out
 	}
-	_, ips, err := Attached(r)
-	if err != nil {
-		return nil
-	}
+	_, ips, _ := Attached(r)
 	for _, ip := range ips {
 		out = append(out, ip.Prefix.Addr())
 	}
