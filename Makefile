@@ -62,12 +62,16 @@ vmtest: $(TOOLS)/gotestsum ## run the tests that need namespaces in virtual mach
 lint: $(TOOLS)/golangci-lint ## run golangci-lint: the rules of .golangci.yml, formatting included
 	@$(TOOLS)/golangci-lint run ./...
 
+.PHONY: vuln
+vuln: $(TOOLS)/govulncheck ## look for known vulnerabilities in what is called of other modules and of Go's library
+	@TOOLS=$(TOOLS) scripts/vuln
+
 .PHONY: reproducible
 reproducible:
 	@scripts/reproducible
 
 .PHONY: check
-check: ## run all that CI runs: lint, test, vmtest, race, reproducible build, fuzz, bench-quick
+check: ## run all that CI runs: lint, vuln, test, vmtest, race, reproducible build, fuzz, bench-quick
 	@scripts/check
 
 .PHONY: fuzz
@@ -104,7 +108,8 @@ clean: ## remove what make made (bin, dist)
 # The tools' versions stand in tools/go.mod, apart from the module's own dependencies.
 $(TOOLS)/gotestsum: PKG = gotest.tools/gotestsum
 $(TOOLS)/golangci-lint: PKG = github.com/golangci/golangci-lint/v2/cmd/golangci-lint
-$(TOOLS)/gotestsum $(TOOLS)/golangci-lint: tools/go.mod tools/go.sum
+$(TOOLS)/govulncheck: PKG = golang.org/x/vuln/cmd/govulncheck
+$(TOOLS)/gotestsum $(TOOLS)/golangci-lint $(TOOLS)/govulncheck: tools/go.mod tools/go.sum
 	@echo "building $(notdir $@) (once, as tools/go.mod names it)"
 	@GOFLAGS= CGO_ENABLED=0 go -C tools build -trimpath -buildvcs=false -ldflags '-s -w' -o $(abspath $@) $(PKG)
 	@touch $@
