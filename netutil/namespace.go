@@ -47,7 +47,7 @@ func Current() (*Namespace, error) {
 // Open opens the network namespace at path (CNI_NETNS). An error that wraps os.ErrNotExist means that it is gone, or
 // that its file is left but no namespace is mounted on it (as after a reboot).
 func Open(path string) (*Namespace, error) {
-	file, err := os.Open(path)
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe must not hold up the call
 	if err != nil {
 		return nil, errcode.Errorf(errcode.InvalidNetNS, "network namespace: %w", err)
 	}

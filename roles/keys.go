@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
 )
@@ -40,6 +41,9 @@ func CheckLinkName(key, name string) error {
 	}
 	if name == "all" || name == "default" { // net.ipv4.conf has folders of these names
 		return errcode.Errorf(errcode.InvalidConfig, "%s: %q is a name that the kernel keeps for itself", key, name)
+	}
+	if !utf8.ValidString(name) { // no result could tell it
+		return errcode.Errorf(errcode.InvalidConfig, "%s: %q is no UTF-8", key, name)
 	}
 	for _, c := range []byte(name) {
 		if c == '/' || c == ':' || c == '%' || c <= ' ' || c == 0x7f {

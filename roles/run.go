@@ -74,9 +74,9 @@ func (run *runner) answer(ctx context.Context, env *environment) error {
 			SupportedVersions []string `json:"supportedVersions"`
 		}{run.versionAsked(), Versions()})
 	}
-	raw, err := io.ReadAll(run.Stdin)
+	raw, err := run.read()
 	if err != nil {
-		return errcode.Errorf(errcode.IOFailure, "read the network configuration: %w", err)
+		return err
 	}
 	conf, err := run.decode(raw, env)
 	if err != nil {
@@ -104,13 +104,27 @@ func (run *runner) answer(ctx context.Context, env *environment) error {
 	return run.call(ctx, env.command, r)
 }
 
+// mostConf bounds a network configuration, in bytes: GC's can list 20,000 attachments. What is made of one can take 60 times as much memory.
+const mostConf = 2 << 20
+
+func (run *runner) read() ([]byte, error) {
+	raw, err := io.ReadAll(io.LimitReader(run.Stdin, mostConf+1))
+	if err != nil {
+		return nil, errcode.Errorf(errcode.IOFailure, "read the network configuration: %w", err)
+	}
+	if len(raw) > mostConf {
+		return nil, errcode.Errorf(errcode.IOFailure, "read the network configuration: it is longer than %d bytes", mostConf)
+	}
+	return raw, nil
+}
+
 // versionAsked is the version that VERSION is answered in: the one that stdin names (CNI spec, section 5, "Version"), or the newest if that
 // is none of ours. It reads one object and no further, so a caller that leaves stdin open is answered all the same.
 func (run *runner) versionAsked() string {
 	var asked struct {
 		CNIVersion string `json:"cniVersion"`
 	}
-	if err := json.NewDecoder(run.Stdin).Decode(&asked); err != nil || !slices.Contains(Versions(), asked.CNIVersion) {
+	if err := json.NewDecoder(io.LimitReader(run.Stdin, mostConf)).Decode(&asked); err != nil || !slices.Contains(Versions(), asked.CNIVersion) {
 		return types100.ImplementedSpecVersion
 	}
 	return asked.CNIVersion
@@ -290,5 +304,14 @@ func (run *runner) printError(err error) {
 		Code       uint   `json:"code"`
 		Msg        string `json:"msg"`
 		Details    string `json:"details,omitempty"`
-	}{run.version, errcode.Of(err), msg, details})
+	}{run.version, errcode.Of(err), shortened(msg), shortened(details)})
+}
+
+// shortened cuts a text that quotes what somebody has sent: runtimes keep errors, and show them.
+func shortened(s string) string {
+	const enough = 4 << 10 // bytes
+	if len(s) <= enough {
+		return s
+	}
+	return strings.ToValidUTF8(s[:enough], "") + " ..."
 }

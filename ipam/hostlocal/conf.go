@@ -2,6 +2,7 @@ package hostlocal
 
 import (
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -58,6 +59,9 @@ func load(r *roles.Request) (*config, error) {
 	}
 	if c.IPAM == nil {
 		return nil, errcode.Errorf(errcode.InvalidConfig, "ipam: missing")
+	}
+	if dir := c.IPAM.DataDir; dir != "" && !filepath.IsAbs(dir) { // DEL and GC take it: the reference plugin may have been there
+		return nil, errcode.Errorf(errcode.InvalidConfig, "ipam.dataDir: %q is no absolute path", dir)
 	}
 	if n := len(r.Owner.Network); n > unix.NAME_MAX {
 		return nil, errcode.Errorf(errcode.InvalidConfig, "name: the addresses are kept in a folder of this name, and its %d bytes are more than %d",

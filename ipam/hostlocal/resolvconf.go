@@ -1,26 +1,24 @@
 package hostlocal
 
 import (
-	"io"
-	"os"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/cnibox/cnibox/netutil/conffile"
 	"github.com/cnibox/cnibox/netutil/errcode"
 )
 
 // maxResolvConf bounds what is read of a resolv.conf, in bytes.
 const maxResolvConf = 1 << 20
 
-// readResolvConf reads a file as resolv.conf(5) describes it. Several lines of a kind add up, but for the domain.
+// readResolvConf reads a file as resolv.conf(5) describes it. It may be anybody's: systemd-resolved's belongs to a user of its own. Several lines of a kind add up, but for the domain.
 func readResolvConf(path string) (dns types.DNS, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return dns, errcode.Errorf(errcode.InvalidConfig, "ipam.resolvConf: %w", err)
+	var text []byte
+	f, err := conffile.Open(path, maxResolvConf)
+	if err == nil {
+		text, err = conffile.Text(f, maxResolvConf)
 	}
-	defer func() { _ = f.Close() }()
-	text, err := io.ReadAll(io.LimitReader(f, maxResolvConf))
 	if err != nil {
 		return dns, errcode.Errorf(errcode.InvalidConfig, "ipam.resolvConf: %w", err)
 	}

@@ -153,7 +153,7 @@ func TestBadInput(t *testing.T) {
 		"route's scope":      {ipam: one + `,"routes":[{"dst":"::/0","scope":256}]`, words: "ipam.routes[0].scope: 256 is not within"},
 		"route":              {ipam: one + `,"routes":[{"dst":"default"}]`, words: `ipam.routes[0].dst: "default"`},
 		"dns":                {ipam: one + `,"dns":{"nameservers":"10.0.0.53"}`, words: "ipam.dns.nameservers: it is a JSON string, where a list belongs"},
-		"CNI_ARGS":           {ipam: one, args: "IP", code: errcode.InvalidEnvironment, words: `CNI_ARGS: "IP" is no KEY=VALUE pair`},
+		"CNI_ARGS":           {ipam: one, args: "IP", code: errcode.InvalidEnvironment, words: `CNI_ARGS: number 1 between the semicolons is no KEY=VALUE pair`},
 		"IP bare":            {ipam: one, args: "IP=10.1.0.7", code: errcode.InvalidEnvironment, words: `CNI_ARGS IP: "10.1.0.7" is no address with a prefix`},
 		"IP twice":           {ipam: one, args: "IP=10.1.0.5/24", code: errcode.InvalidEnvironment, words: "CNI_ARGS IP: 10.1.0.5 is the address of ipam.addresses[0].address too"},
 		"IP with hole":       {ipam: one, args: "IP=10.1.0.7/24,", code: errcode.InvalidEnvironment, words: "CNI_ARGS IP: missing"},

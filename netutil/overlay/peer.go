@@ -5,11 +5,11 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/cnibox/cnibox/netutil/conffile"
 	"github.com/cnibox/cnibox/netutil/errcode"
 )
 
@@ -63,9 +63,12 @@ func (c *Config) ParsePeers(at string, text []byte) error {
 	return nil
 }
 
+// MostPeers bounds a PeersFile, in bytes: some 60,000 peers.
+const MostPeers = 8 << 20
+
 // ReadPeers takes the peers from PeersFile, like ParsePeers.
 func (c *Config) ReadPeers() error {
-	text, err := os.ReadFile(c.PeersFile)
+	text, err := conffile.ReadTrusted(c.PeersFile, MostPeers)
 	if err != nil {
 		return errcode.Errorf(errcode.InvalidConfig, "peersFile: %w", err)
 	}

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"io/fs"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 
+	"github.com/cnibox/cnibox/netutil/conffile"
 	"github.com/cnibox/cnibox/netutil/errcode"
 )
 
@@ -19,9 +19,12 @@ type subnet struct {
 	masq     bool           // flanneld itself masquerades
 }
 
+// mostSubnet bounds flanneld's file, in bytes.
+const mostSubnet = 64 << 10
+
 // readSubnet reads the file. That it is missing, or has not all keys yet, passes as soon as flanneld runs.
 func readSubnet(path string) (*subnet, error) {
-	text, err := os.ReadFile(path)
+	text, err := conffile.ReadTrusted(path, mostSubnet)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errcode.Errorf(errcode.TryAgainLater, "subnetFile: %s is not there (yet); flanneld writes it", path)
 	}

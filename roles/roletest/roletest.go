@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"strings"
@@ -83,11 +84,12 @@ func WaitUp(ns *nstest.NS, link string) {
 // Call is one call of a plugin.
 type Call struct {
 	Verb, Role string
-	Pod        *Pod   // nil: GC and STATUS
-	Conf       string // the whole configuration
-	IfName     string // eth0 if empty
-	Args       string // CNI_ARGS
-	NoSandbox  bool   // CNI_NETNS is empty
+	Pod        *Pod              // nil: GC and STATUS
+	Conf       string            // the whole configuration
+	IfName     string            // eth0 if empty
+	Args       string            // CNI_ARGS
+	NoSandbox  bool              // CNI_NETNS is empty
+	Env        map[string]string // in place of what the variables would be
 }
 
 // Do makes the call and returns what was printed, or the error with its code.
@@ -102,6 +104,7 @@ func (n *Node) Do(c Call) ([]byte, error) {
 			env["CNI_NETNS"] = ""
 		}
 	}
+	maps.Copy(env, c.Env)
 	var stdout, stderr bytes.Buffer
 	status := 0
 	err := n.Host.Do(func() error {

@@ -3,10 +3,10 @@ package tuning
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"regexp"
 	"strings"
 
+	"github.com/cnibox/cnibox/netutil/conffile"
 	"github.com/cnibox/cnibox/netutil/errcode"
 )
 
@@ -14,9 +14,12 @@ import (
 // of the network's are allowed.
 const defaultAllowlist = "/etc/cni/tuning/allowlist.conf"
 
+// mostAllowed bounds it, in bytes.
+const mostAllowed = 1 << 20
+
 // checkAllowed refuses a sysctl that the file does not allow. The expressions match any part of a name as the configuration has it.
 func (c *conf) checkAllowed(path string) error {
-	text, err := os.ReadFile(path)
+	text, err := conffile.ReadTrusted(path, mostAllowed)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
