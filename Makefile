@@ -34,11 +34,12 @@ demo: build ## run two pod networks for real, of one node and of four, in namesp
 	@scripts/test-deps iproute2 nftables
 	@go run ./scripts/demo
 
+E2E := bin/e2e
 .PHONY: e2e
-e2e: build ## have cnitool, containerd and podman attach pods through it, each on a host of its own; E2E_FLAGS, see docs/e2e.md
+e2e: build $(E2E)/containerd2/containerd ## have cnitool, containerd and podman attach pods through it, each on a host of its own; E2E_FLAGS, see docs/e2e.md
 	@scripts/test-deps containerd iproute2 nftables podman runc
-	@GOFLAGS= CGO_ENABLED=0 go -C tools/clients build -buildvcs=false -trimpath -o $(abspath bin/e2e)/ ./cri github.com/containernetworking/cni/cnitool
-	@CGO_ENABLED=0 go build -trimpath -o bin/e2e/ ./scripts/e2e/guest
+	@GOFLAGS= CGO_ENABLED=0 go -C tools/clients build -buildvcs=false -trimpath -o $(abspath $(E2E))/ ./cri github.com/containernetworking/cni/cnitool
+	@CGO_ENABLED=0 go build -trimpath -o $(E2E)/ ./scripts/e2e/guest
 	@go run ./scripts/e2e $(E2E_FLAGS)
 
 .PHONY: test
@@ -112,4 +113,14 @@ $(TOOLS)/govulncheck: PKG = golang.org/x/vuln/cmd/govulncheck
 $(TOOLS)/gotestsum $(TOOLS)/golangci-lint $(TOOLS)/govulncheck: tools/go.mod tools/go.sum
 	@echo "building $(notdir $@) (once, as tools/go.mod names it)"
 	@GOFLAGS= CGO_ENABLED=0 go -C tools build -trimpath -buildvcs=false -ldflags '-s -w' -o $(abspath $@) $(PKG)
+	@touch $@
+
+# What of make e2e takes minutes to build. The versions stand in the go.mod of each.
+CONTAINERD := github.com/containerd/containerd/v2
+$(E2E)/containerd2/containerd: tools/containerd/go.mod tools/containerd/go.sum
+	@echo "building containerd (once, as tools/containerd/go.mod names it; five minutes of CPU time)"
+	@mkdir -p $(@D)
+	@GOFLAGS= CGO_ENABLED=0 go -C tools/containerd build -buildvcs=false -trimpath -tags 'no_btrfs no_devmapper no_zfs no_aufs' \
+		-ldflags "-s -w -X $(CONTAINERD)/version.Version=$$(GOFLAGS= go -C tools/containerd list -m -f '{{.Version}}' $(CONTAINERD))" \
+		-o $(abspath $(@D))/ $(addprefix $(CONTAINERD)/cmd/,containerd containerd-shim-runc-v2 ctr)
 	@touch $@

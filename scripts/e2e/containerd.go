@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -9,27 +10,31 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
-	"time"
-
-	"github.com/cnibox/cnibox/scripts/traffic"
 )
 
-// containerd is the scene of a kubelet's runtime.
+// containerd is the scene of a kubelet's runtime, in one of its releases.
 type containerd struct {
 	cri
-	daemon       *exec.Cmd
-	ended        <-chan struct{} // closed when the daemon has
+	folder       string // of the release that make has built; Debian's if empty
+	conf         string
+	cniVersion   string
+	daemon       *daemon
 	web, limited *sandbox
 	old          []*sandbox // of before the reboot
 }
 
+// containerdSteps are those of Debian's release, which does not read results of 1.1.0.
 func containerdSteps(h *host) []step {
-	c := &containerd{cri: cri{host: h}}
+	c := &containerd{cri: cri{host: h}, conf: containerdConf, cniVersion: "1.0.0"}
+	return append(c.steps(), step{"nothing is left", func() (string, error) { return nothingLeft("cni0") }})
+}
+
+func (c *containerd) steps() []step {
 	return []step{
 		{"start containerd, import an image", c.begin},
 		{"run pod web, with a port of the host", c.runWeb},
 		{"run pod limited, with bandwidth annotations", c.runLimited},
+		{"the results that libcni has cached", c.cached},
 		{"limited to web, IPv4", func() (string, error) { return c.podToPod(0) }},
 		{"limited to web, IPv6", func() (string, error) { return c.podToPod(1) }},
 		{"web to the outside, masqueraded", func() (string, error) { return c.ask(c.web, join(farAddr, podPort), hostAddr) }},
@@ -48,13 +53,13 @@ func containerdSteps(h *host) []step {
 		{"remove the old pods", c.removeOld},
 		{"outside to the new web, as before", c.throughHostPort},
 		{"remove web", c.removeWeb},
-		{"nothing is left", func() (string, error) { return nothingLeft("cni0") }},
 	}
 }
 
 func join(addr string, port int) string { return net.JoinHostPort(addr, strconv.Itoa(port)) }
 
 const containerdConf = `version = 2
+disabled_plugins = ["io.containerd.internal.v1.opt"] # makes a folder below /opt
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "` + image + `"
   disable_apparmor = true
@@ -65,11 +70,15 @@ const containerdConf = `version = 2
 `
 
 func (c *containerd) begin() (string, error) {
-	// This release does not read results of 1.1.0.
-	if err := c.configure("podnet", "1.0.0"); err != nil {
+	if c.folder != "" {
+		if err := c.prefer(c.folder); err != nil {
+			return "", err
+		}
+	}
+	if err := c.configure("podnet", c.cniVersion); err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(home+"/containerd.toml", []byte(containerdConf), 0o600); err != nil {
+	if err := os.WriteFile(home+"/containerd.toml", []byte(c.conf), 0o600); err != nil {
 		return "", err
 	}
 	if err := c.start(); err != nil {
@@ -82,6 +91,11 @@ func (c *containerd) begin() (string, error) {
 	if _, err := c.run("ctr", "--namespace", "k8s.io", "images", "import", tar); err != nil {
 		return "", err
 	}
+	return runtimes()
+}
+
+// runtimes are the versions of containerd and of what it starts containers by.
+func runtimes() (string, error) {
 	version, err := run("containerd", "--version")
 	if err != nil {
 		return "", err
@@ -94,26 +108,11 @@ func (c *containerd) begin() (string, error) {
 }
 
 // start starts the daemon and waits until pods can be attached.
-func (c *containerd) start() error {
-	log, err := os.OpenFile(home+"/containerd.log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+func (c *containerd) start() (err error) {
+	c.daemon, err = c.launch("containerd", c.on, exec.Command("containerd", "--config", home+"/containerd.toml"))
 	if err != nil {
 		return err
 	}
-	defer func() { _ = log.Close() }()
-	if c.logs == nil {
-		c.logs = []string{log.Name()}
-	}
-	c.daemon = exec.Command("containerd", "--config", home+"/containerd.toml")
-	c.daemon.Stdout, c.daemon.Stderr = log, log
-	if err := c.on(c.daemon.Start); err != nil {
-		return err
-	}
-	ended := make(chan struct{})
-	c.ended = ended
-	go func() {
-		_ = c.daemon.Wait() // it never ends but by being killed
-		close(ended)
-	}()
 	return waitUntil("containerd is ready", func() (bool, error) {
 		err := c.networkReady()
 		return err == nil, err
@@ -136,6 +135,24 @@ func (c *containerd) runLimited() (where string, err error) {
 		return "", err
 	}
 	return strings.Join(c.limited.addrs, ", "), nil
+}
+
+// cached wants the plugins' results to be of the list's version.
+func (c *containerd) cached() (string, error) {
+	for _, s := range []*sandbox{c.web, c.limited} {
+		raw, err := os.ReadFile("/var/lib/cni/results/podnet-" + s.id + "-eth0")
+		if err != nil {
+			return "", err
+		}
+		var cached struct{ Result struct{ CNIVersion string } }
+		if err := json.Unmarshal(raw, &cached); err != nil {
+			return "", err
+		}
+		if cached.Result.CNIVersion != c.cniVersion {
+			return "", fmt.Errorf("a result is of %q, and not %s", cached.Result.CNIVersion, c.cniVersion)
+		}
+	}
+	return "both of version " + c.cniVersion, nil
 }
 
 func (c *containerd) podToPod(family int) (string, error) {
@@ -164,34 +181,20 @@ func (c *containerd) portTaken() (string, error) {
 
 // restart kills the daemon. A connection of pods must go on meanwhile.
 func (c *containerd) restart() (string, error) {
-	pair, err := traffic.Connect(c.limited.netns, c.web.netns, c.web.addrs[0])
+	longest, err := whileTalking(c.limited.netns, c.web.netns, c.web.addrs[0], func() error {
+		if err := c.daemon.kill(); err != nil {
+			return err
+		}
+		return c.start()
+	})
 	if err != nil {
-		return "", err
-	}
-	defer func() { _ = pair.Close() }()
-	var end atomic.Bool
-	var longest time.Duration
-	talk := make(chan error, 1)
-	go func() {
-		talk <- pair.PingPong(func(took time.Duration) bool {
-			longest = max(longest, took)
-			return !end.Load()
-		})
-	}()
-	if err := c.daemon.Process.Kill(); err != nil {
-		return "", err
-	}
-	<-c.ended
-	err = c.start()
-	end.Store(true)
-	if err := errors.Join(err, <-talk); err != nil {
 		return "", err
 	}
 	ready, notReady, err := c.states()
 	if err != nil || ready != 2 || notReady != 0 {
 		return "", fmt.Errorf("%d sandboxes are ready, %d are not (%w)", ready, notReady, err)
 	}
-	return fmt.Sprintf("both pods run on; their connection waited for %.1f ms at most", float64(longest.Microseconds())/1000), nil
+	return fmt.Sprintf("both pods run on; their connection waited for %.1f ms at most", milliseconds(longest)), nil
 }
 
 func (c *containerd) stopLimited() (string, error) {

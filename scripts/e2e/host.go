@@ -18,8 +18,8 @@ import (
 
 // host is where a client runs: a network namespace with a link to another, the outside. Its /run and /var/lib are the program's own.
 type host struct {
-	executable string // the cnibox to install
-	programs   string // folder
+	executable string // path of the cnibox to install
+	programs   string // path of a folder
 	cgroup     string // of all that a runtime starts
 	logs       []string
 }
@@ -57,14 +57,22 @@ func (h *host) folders() error {
 
 // configure writes a network's configuration, in a version of the specification, to where clients look.
 func (h *host) configure(network, version string) error {
+	return configureIn(confDir, network, `"1.1.0"`, `"`+version+`"`)
+}
+
+// configureIn writes a network's configuration into a folder, one word replaced by another.
+func configureIn(dir, network, old, word string) error {
 	name := network + ".conflist"
 	conf, err := confs.ReadFile("conf/" + name)
 	if err != nil {
 		return err
 	}
-	conf = bytes.Replace(conf, []byte(`"1.1.0"`), []byte(`"`+version+`"`), 1)
-	path := filepath.Join(confDir, name)
-	return errors.Join(os.WriteFile(path+".new", conf, 0o600), os.Rename(path+".new", path))
+	return replaceFile(filepath.Join(dir, name), bytes.ReplaceAll(conf, []byte(old), []byte(word)))
+}
+
+// replaceFile replaces a file as a whole.
+func replaceFile(path string, data []byte) error {
+	return errors.Join(os.WriteFile(path+".new", data, 0o600), os.Rename(path+".new", path))
 }
 
 // makeNetwork makes the namespaces of the host and of the outside, where a server tells who asks.
@@ -109,11 +117,16 @@ func (h *host) install() (string, error) {
 	if _, err := h.run(h.executable, "install", "--dir", farm); err != nil {
 		return "", err
 	}
+	return installed(farm)
+}
+
+// installed tells what is in a folder of plugins.
+func installed(farm string) (string, error) {
 	entries, err := os.ReadDir(farm)
 	if err != nil {
 		return "", err
 	}
-	version, err := h.run(filepath.Join(farm, "cnibox"), "version")
+	version, err := run(filepath.Join(farm, "cnibox"), "version")
 	return fmt.Sprintf("%d plugins, %s", len(entries)-1, strings.ReplaceAll(strings.TrimSpace(version), "\n", ", ")), err
 }
 
@@ -131,6 +144,11 @@ func (h *host) run(name string, args ...string) (out string, err error) {
 
 // program is the path of a program that make has built.
 func (h *host) program(name string) string { return filepath.Join(h.programs, name) }
+
+// prefer has the programs of a folder of make's found before Debian's, in what is started too.
+func (h *host) prefer(folder string) error {
+	return os.Setenv("PATH", h.program(folder)+":"+os.Getenv("PATH"))
+}
 
 // run runs a program and returns what it printed.
 func run(name string, args ...string) (string, error) {

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/cnibox/cnibox/scripts/private"
@@ -26,7 +27,12 @@ type step struct {
 }
 
 func scenes() []scene {
-	return []scene{{"cnitool", cnitoolSteps}, {"containerd", containerdSteps}, {"podman", podmanSteps}}
+	return []scene{
+		{"cnitool", cnitoolSteps},
+		{"containerd", containerdSteps},
+		{"containerd2", containerd2Steps},
+		{"podman", podmanSteps},
+	}
 }
 
 // Environment of the program's second start.
@@ -48,7 +54,7 @@ func main() {
 	case private.IsInit():
 		err = private.Init()
 	case private.Inside():
-		err = play(&host{executable: *executable, programs: *programs, cgroup: os.Getenv(cgroupEnv)}, os.Getenv(clientEnv))
+		err = play(*executable, *programs, os.Getenv(clientEnv))
 	default:
 		err = all(flag.Args())
 	}
@@ -84,7 +90,14 @@ func all(clients []string) error {
 }
 
 // play plays the scene of a client.
-func play(h *host, client string) error {
+func play(executable, programs, client string) (err error) {
+	h := &host{cgroup: os.Getenv(cgroupEnv)}
+	if h.executable, err = filepath.Abs(executable); err != nil {
+		return err
+	}
+	if h.programs, err = filepath.Abs(programs); err != nil {
+		return err
+	}
 	if err := h.folders(); err != nil {
 		return err
 	}
@@ -93,11 +106,8 @@ func play(h *host, client string) error {
 		if s.client != client {
 			continue
 		}
-		all := append([]step{
-			{"make a host and an outside", h.makeNetwork},
-			{"install all plugins", h.install},
-		}, s.steps(h)...)
-		for i, st := range all {
+		all := []step{{"make a host and an outside", h.makeNetwork}, {"install all plugins", h.install}}
+		for i, st := range append(all, s.steps(h)...) {
 			if err := steps.Do(i+1, st.what, st.fn); err != nil {
 				return errors.Join(err, h.explain())
 			}

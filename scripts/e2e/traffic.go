@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/cnibox/cnibox/netutil/nstest"
@@ -46,6 +48,29 @@ func wantSilence(netns, addr string, port int) error {
 	}
 	return nil
 }
+
+// whileTalking does something while a connection of pods goes to and fro, and returns how long that had to wait at most.
+func whileTalking(from, to, addr string, fn func() error) (longest time.Duration, err error) {
+	pair, err := traffic.Connect(from, to, addr)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = pair.Close() }()
+	var end atomic.Bool
+	talk := make(chan error, 1)
+	go func() {
+		talk <- pair.PingPong(func(took time.Duration) bool {
+			longest = max(longest, took)
+			return !end.Load()
+		})
+	}()
+	err = fn()
+	end.Store(true)
+	err = errors.Join(err, <-talk)
+	return longest, err
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // The limit that pods get. Before it applies, as much as the burst goes at once.
 const (
