@@ -359,14 +359,23 @@ func (t *Tables) GC(network string, f Feature, valid func(linkName string) bool)
 			return err
 		}
 		var stale []holding
+		known := map[string]bool{} // by link
 		for _, e := range all {
 			r := table.read(e)
 			first := string(e.key) == string(journalKey(r.link(), f, 0))
 			if first && owner.InNetwork(r.owner, network) && !valid(r.link()) {
+				known[r.link()] = true
 				stale = append(stale, holding{table, f, r.link()})
 			}
 		}
-		var errs []error
+		recorded, err := t.records.of(table)
+		errs := []error{err}
+		for _, rec := range recorded { // of which a DEL has removed all else
+			link := rec.owner.LinkName()
+			if rec.feature == f && rec.owner.Network == network && !valid(link) && !known[link] {
+				stale = append(stale, holding{table, f, link})
+			}
+		}
 		for some := range slices.Chunk(stale, inBatch) {
 			errs = append(errs, t.remove(c, some...))
 		}

@@ -176,3 +176,34 @@ func TestAddWithoutRecordIsUndone(t *testing.T) {
 		t.Errorf("left:\n%s", h.list())
 	}
 }
+
+// A DEL that could not remove the record has removed all else. GC removes the record; else Restore would bring back what nobody has any more.
+func TestGCRemovesALoneRecord(t *testing.T) {
+	h := newHost(t)
+	o, stays := pod("one"), pod("stays")
+	h.plugin(func(tables *nft.Tables) error {
+		return errors.Join(tables.Add(stays, []nft.Entry{masq("10.1.0.6", "10.1.0.0/24")}), tables.Add(o, []nft.Entry{masq("10.1.0.5", "10.1.0.0/24")}))
+	})
+	records, err := filepath.Glob(filepath.Join(h.RunDir, "cnibox/filter/*/inet", o.LinkName()+".*"))
+	if err != nil || len(records) != 1 {
+		t.Fatalf("records: %v, %v", records, err)
+	}
+	text, err := os.ReadFile(records[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.plugin(func(tables *nft.Tables) error { return tables.Delete(o, nft.Masquerade) })
+	if err := os.WriteFile(records[0], text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.plugin(func(tables *nft.Tables) error {
+		return tables.GC("mynet", nft.Masquerade, func(link string) bool { return link == stays.LinkName() })
+	})
+	h.plugin(func(tables *nft.Tables) error {
+		_, err := tables.Restore()
+		return err
+	})
+	if list := h.list(); strings.Contains(list, "10.1.0.5") || !strings.Contains(list, "10.1.0.6") {
+		t.Errorf("listed:\n%s", list)
+	}
+}
