@@ -558,3 +558,19 @@ func TestLostReader(t *testing.T) {
 		})
 	}
 }
+
+// A DEL that cannot read who has an address, for want of descriptors, does not say that it has given all back.
+func TestDELWithoutDescriptors(t *testing.T) {
+	t.Parallel()
+	st := newStage(t, scene{role: "host-local", conf: map[string]any{"ipam": hostLocal()}})
+	st.add()
+	_, seen := st.callWith(faults.Fault{}, "DEL", st.call)
+	st.add()
+	at := 1 + slices.IndexFunc(seen.Calls, func(call string) bool { return strings.HasPrefix(call, "openat(10.44.0.") })
+	a, _ := st.callWith(faults.Fault{At: at, Errno: unix.EMFILE, Onwards: true}, "DEL", st.call)
+	if a.err == nil || !strings.Contains(a.err.Error(), "cannot tell who holds") || !strings.HasPrefix(a.fault, "openat(10.44.0.") {
+		t.Errorf("DEL where %s fails: %v", a.fault, a.err)
+	}
+	st.del()
+	st.wantClean("DEL with descriptors")
+}

@@ -246,10 +246,15 @@ func (t *txn) rebuild() error {
 			continue
 		}
 		owner := ownerUnknown
-		if text, err := t.read(addr); err == nil {
+		text, err := t.read(addr)
+		switch {
+		case err == nil:
 			owner = ownerOf(text)
-		} else if errors.Is(err, fs.ErrNotExist) {
+		case errors.Is(err, fs.ErrNotExist):
 			continue
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM):
+			// It could be read at another time. Taken for somebody's, it would stay reserved after the DEL of whose it is.
+			return errcode.Errorf(errcode.Storage, "cannot tell who holds %s: %w", addr, err)
 		}
 		records = append(records, record{keyOf(addr), owner})
 	}
