@@ -52,7 +52,7 @@ func (t *txn) read(addr netip.Addr) (string, error) {
 	name := addr.String()
 	var fd int
 	err := eintr.Retry(func() (err error) {
-		fd, err = unix.Openat(int(t.folder.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		fd, err = unix.Openat(int(t.folder.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC|noLink, 0)
 		return err
 	})
 	if err != nil {
@@ -189,11 +189,14 @@ func (t *txn) remove(addr netip.Addr) error {
 
 // last is the address that range set i gave out last; the zero Addr if that is not known.
 func (t *txn) last(i int) netip.Addr {
-	text, err := os.ReadFile(t.lastFile(i))
+	f, err := os.OpenFile(t.lastFile(i), os.O_RDONLY|noLink, 0)
 	if err != nil {
 		return netip.Addr{}
 	}
-	addr, err := netip.ParseAddr(strings.TrimSpace(string(text)))
+	var text [64]byte // more than any address has
+	n, _ := f.Read(text[:])
+	_ = f.Close()
+	addr, err := netip.ParseAddr(strings.TrimSpace(string(text[:max(n, 0)])))
 	if err != nil {
 		return netip.Addr{}
 	}
@@ -206,7 +209,7 @@ func (t *txn) setLast(i int, addr netip.Addr) {
 	if t.at("last") != nil {
 		return
 	}
-	f, err := os.OpenFile(t.lastFile(i), os.O_WRONLY|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(t.lastFile(i), os.O_WRONLY|os.O_CREATE|noLink, 0o600)
 	if err != nil {
 		return
 	}

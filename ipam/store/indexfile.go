@@ -70,7 +70,7 @@ func (t *txn) load() error {
 	if err != nil {
 		return errcode.Errorf(errcode.Storage, "cannot read the network's folder: %w", err)
 	}
-	f, err := os.OpenFile(t.indexPath(), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := os.OpenFile(t.indexPath(), os.O_RDWR|noLink, 0)
 	if err != nil {
 		return t.rebuild()
 	}
@@ -207,9 +207,10 @@ func (t *txn) saveWhole() error {
 	}
 	temp := t.indexPath() + ".new"
 	_ = os.Remove(temp)
-	err := os.WriteFile(temp, append(t.index.header(), t.index.recs...), 0o600)
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
-		err = os.Truncate(temp, roomFor(len(t.index.recs)))
+		_, err = f.Write(append(t.index.header(), t.index.recs...))
+		err = errors.Join(err, f.Truncate(roomFor(len(t.index.recs))), f.Close())
 	}
 	if err == nil {
 		err = t.at("replace")

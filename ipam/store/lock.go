@@ -19,6 +19,9 @@ var errStale = errors.New("the address files are being changed by a program that
 // lockTries bounds how often a folder may be replaced while its lock is waited for.
 const lockTries = 10
 
+// noLink has a file be opened as what it is: a link that somebody has put there is an error, and a pipe does not hold up the call.
+const noLink = unix.O_NOFOLLOW | unix.O_NONBLOCK
+
 // txn is the store while its lock is held.
 type txn struct {
 	*Store
@@ -63,7 +66,7 @@ func (s *Store) tryBegin() (t *txn, err error) {
 		return nil, err
 	}
 	path := filepath.Join(s.dir, "lock")
-	lock, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE, 0o600)
+	lock, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE|noLink, 0o600)
 	if err != nil {
 		return nil, errors.Join(err, folder.Close())
 	}
@@ -76,7 +79,7 @@ func (s *Store) tryBegin() (t *txn, err error) {
 		return nil, &os.PathError{Op: "flock", Path: path, Err: err}
 	}
 	var held, now, opened, current unix.Stat_t
-	same := unix.Fstat(int(lock.Fd()), &held) == nil && unix.Stat(path, &now) == nil &&
+	same := unix.Fstat(int(lock.Fd()), &held) == nil && unix.Lstat(path, &now) == nil &&
 		unix.Fstat(int(folder.Fd()), &opened) == nil && unix.Stat(s.dir, &current) == nil &&
 		held.Ino == now.Ino && held.Dev == now.Dev && opened.Ino == current.Ino && opened.Dev == current.Dev
 	if !same {

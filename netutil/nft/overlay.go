@@ -12,6 +12,7 @@ import (
 
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/owner"
+	disk "github.com/cnibox/cnibox/netutil/record"
 )
 
 // This file is what a network over many nodes needs: between its pods nothing is masqueraded, and nobody but its nodes may send to its tunnel.
@@ -205,8 +206,10 @@ const (
 
 func (r records) overlays() string { return filepath.Join(string(r), "overlay") }
 
+func overlayName(network string) string { return owner.Owner{Network: network}.LinkName() }
+
 func (r records) overlayPath(network string) string {
-	return filepath.Join(r.overlays(), owner.Owner{Network: network}.LinkName())
+	return filepath.Join(r.overlays(), overlayName(network))
 }
 
 func (o *Overlay) text() string {
@@ -269,7 +272,7 @@ func (r records) hasOverlay(o *Overlay) bool {
 	if r == "" {
 		return true
 	}
-	text, err := os.ReadFile(r.overlayPath(o.Network))
+	text, err := disk.Folder(r.overlays()).Read(overlayName(o.Network))
 	return err == nil && string(text) == o.text()
 }
 
@@ -304,11 +307,11 @@ func (r records) allOverlays() (all []*Overlay) {
 	}
 	files, _ := os.ReadDir(r.overlays())
 	for _, f := range files {
-		text, err := os.ReadFile(filepath.Join(r.overlays(), f.Name()))
+		text, err := disk.Folder(r.overlays()).Read(f.Name())
 		if err != nil {
 			continue
 		}
-		if o, ok := parseOverlay(string(text)); ok && filepath.Base(r.overlayPath(o.Network)) == f.Name() {
+		if o, ok := parseOverlay(string(text)); ok && overlayName(o.Network) == f.Name() {
 			all = append(all, o)
 		}
 	}

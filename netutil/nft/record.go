@@ -14,6 +14,7 @@ import (
 	"github.com/cnibox/cnibox/netutil/eintr"
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/owner"
+	disk "github.com/cnibox/cnibox/netutil/record"
 )
 
 // The kernel loses all that attachments want of the packet filter when somebody flushes it. So a record of it is kept beside, from which it
@@ -57,16 +58,20 @@ func (r records) put(t *table, o owner.Owner, f Feature, entries []Entry) error 
 	return nil
 }
 
-// writeFile writes a small file. Package os would ask the kernel more than once what kind of file it is.
+// writeFile writes a small file, always a new one: what is there of the name may be a link to another's. Package os would ask the kernel more than
+// once what kind of file it is.
 func writeFile(path, text string) error {
-	var fd, n int
-	err := eintr.Retry(func() (err error) {
-		fd, err = unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, 0o600)
-		return err
-	})
+	fd, err := openNew(path)
+	if errors.Is(err, unix.EEXIST) {
+		if err := unix.Unlink(path); err != nil {
+			return err
+		}
+		fd, err = openNew(path)
+	}
 	if err != nil {
 		return err
 	}
+	n := 0
 	err = eintr.Retry(func() (err error) {
 		n, err = unix.Write(fd, []byte(text))
 		return err
@@ -75,6 +80,15 @@ func writeFile(path, text string) error {
 		err = unix.ENOSPC
 	}
 	return errors.Join(err, unix.Close(fd))
+}
+
+// openNew makes a file.
+func openNew(path string) (fd int, err error) {
+	err = eintr.Retry(func() (err error) {
+		fd, err = unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+		return err
+	})
+	return fd, err
 }
 
 // remove removes a record, if there is one.
@@ -116,7 +130,7 @@ func (r records) of(t *table) (all []recorded, err error) {
 // read reads a file of a table's folder.
 func (r records) read(t *table, name string) (recorded, bool) {
 	path := filepath.Join(r.folder(t), name)
-	text, err := os.ReadFile(path)
+	text, err := disk.Folder(r.folder(t)).Read(name)
 	if err != nil {
 		return recorded{}, false
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/cnibox/cnibox/netutil/trace"
 )
 
-// maxSize bounds what is read of a record, in bytes.
-const maxSize = 1 << 20
+// maxSize bounds what is read of a record, in bytes: an overlay's peers take most.
+const maxSize = 16 << 20
 
 // Folder holds records, one file each.
 type Folder string
@@ -82,6 +82,9 @@ func (d Folder) Read(name string) ([]byte, error) {
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
 		err = &os.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
+	}
+	if err == nil && info.Size() > maxSize {
+		err = &os.PathError{Op: "read", Path: path, Err: unix.EFBIG}
 	}
 	if err != nil {
 		return nil, failed(err)

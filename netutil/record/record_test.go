@@ -1,6 +1,7 @@
 package record_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -115,5 +116,24 @@ func TestNames(t *testing.T) {
 			t.Errorf("name %q", name)
 		}
 		seen[name] = true
+	}
+}
+
+// A long record is read as a whole, or not at all.
+func TestLongRecords(t *testing.T) {
+	t.Parallel()
+	d := record.Folder(t.TempDir())
+	long := bytes.Repeat([]byte("x"), 3<<20)
+	if err := d.Write("long", long); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := d.Read("long"); err != nil || !bytes.Equal(text, long) {
+		t.Errorf("read %d bytes (%v) of %d", len(text), err, len(long))
+	}
+	if err := os.Truncate(filepath.Join(string(d), "long"), 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := d.Read("long"); errcode.Of(err) != errcode.Storage {
+		t.Errorf("read %d bytes (%v) of 1 GiB", len(text), err)
 	}
 }

@@ -49,8 +49,8 @@ type Span struct {
 // Enable has the spans from now on appended to the file. parent is what the environment says in TRACEPARENT (W3C Trace Context); without
 // it, or if it cannot be read, a trace of its own begins.
 func Enable(path, parent string) error {
-	// A pipe without a reader must not hold up the call.
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NONBLOCK, 0o600)
+	// A pipe without a reader must not hold up the call, and a link in a folder that is everybody's could lead anywhere.
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return err
 	}
