@@ -186,6 +186,12 @@ func (n *typedNode) limited(verb, netns string, stdin []byte) reply {
 
 func (n *typedNode) within(memory int, verb, netns string, stdin []byte) reply {
 	n.t.Helper()
+	return n.withShell(fmt.Sprintf("ulimit -d %d", memory), verb, netns, stdin)
+}
+
+// withShell calls the built executable after a command of the shell.
+func (n *typedNode) withShell(before, verb, netns string, stdin []byte) reply {
+	n.t.Helper()
 	ctx, cancel := context.WithTimeout(n.t.Context(), notHanging)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
@@ -193,7 +199,7 @@ func (n *typedNode) within(memory int, verb, netns string, stdin []byte) reply {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	cmd := exec.CommandContext(ctx, "sh", "-c", fmt.Sprintf("ulimit -d %d && exec %s", memory, filepath.Join(farm, n.role)))
+	cmd := exec.CommandContext(ctx, "sh", "-c", before+" && exec "+filepath.Join(farm, n.role))
 	cmd.Env = []string{
 		"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + n.pod.Name, "CNI_IFNAME=" + ifName(n.role), "CNI_NETNS=" + netns, "CNI_PATH=" + farm,
 	}

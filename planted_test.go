@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -132,4 +133,55 @@ func (n *typedNode) wantNotFollowed(dir, file string, p planted) {
 		}
 	}
 	n.must("DEL", n.base)
+}
+
+// What plugins keep is root's alone, whatever the umask of the runtime: files are 0600 and folders 0700.
+func TestModes(t *testing.T) {
+	t.Parallel()
+	for _, role := range []string{"bridge", "portmap", "firewall", "tuning", "flannel", "vxlan", "cnibox"} {
+		t.Run(role, func(t *testing.T) {
+			t.Parallel()
+			n := newTypedNode(t, role, typedConfs()[role])
+			if !n.attaches {
+				t.Skip("the kernel lacks it")
+			}
+			text, err := json.Marshal(n.base)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a := n.withShell("umask 0", "ADD", n.pod.Path, text); a.err != nil {
+				t.Fatal(a.err)
+			}
+			if n.wantModes(n.Host.RunDir)+n.wantModes(n.Host.VarLib) == 0 {
+				t.Error("there are no files")
+			}
+		})
+	}
+}
+
+// wantModes looks at all that is in a folder, and counts it.
+func (n *typedNode) wantModes(dir string) (files int) {
+	n.t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == dir || strings.HasPrefix(path, filepath.Join(dir, "flannel")) { // flanneld's
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		want := fs.FileMode(0o600)
+		if d.IsDir() {
+			want = fs.ModeDir | 0o700
+		}
+		if info.Mode() != want {
+			n.t.Errorf("%s has the mode %s, want %s", path, info.Mode(), want)
+		}
+		files++
+		return nil
+	})
+	if err != nil {
+		n.t.Error(err)
+	}
+	return files
 }

@@ -38,7 +38,7 @@ type txn struct {
 func (s *Store) begin(create bool) (*txn, error) {
 	for range lockTries {
 		if create {
-			if err := os.MkdirAll(s.dir, 0o755); err != nil {
+			if err := os.MkdirAll(s.dir, 0o700); err != nil {
 				return nil, errcode.Errorf(errcode.Storage, "cannot make the network's folder: %w", err)
 			}
 		}

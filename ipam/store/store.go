@@ -1,6 +1,7 @@
 // Package store keeps the addresses of a network on disk, in the files of the reference's host-local plugin: the two can take
 // turns on one folder, while pods run.
 //
+//	<dataDir>/<network>/                     0700 where we make it; the reference, 0755, is root as well
 //	<dataDir>/<network>/<address>            0600, "<containerID>\r\n<ifname>", without a final newline
 //	<dataDir>/<network>/last_reserved_ip.<n> the address that range set n gave out last
 //	<dataDir>/<network>/lock                 flocked by whoever reads or changes the folder

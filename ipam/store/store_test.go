@@ -49,7 +49,7 @@ func TestFilesAreTheReferences(t *testing.T) {
 		t.Errorf("folder holds %q, want %q", got, want)
 	}
 	for path, mode := range map[string]fs.FileMode{
-		s.dir: 0o755, s.side: 0o700, filepath.Dir(s.side): 0o700, filepath.Join(s.side, "index"): 0o600,
+		s.dir: 0o700, s.side: 0o700, filepath.Dir(s.side): 0o700, filepath.Join(s.side, "index"): 0o600,
 	} {
 		if st, err := os.Stat(path); err != nil || st.Mode().Perm() != mode {
 			t.Errorf("%s: mode %v, want %v (%v)", path, st.Mode().Perm(), mode, err)

@@ -29,7 +29,7 @@ func Listen(getenv func(string) string, path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("unix", path)
+	l, err := listen(path)
 	if !errors.Is(err, unix.EADDRINUSE) {
 		return l, err
 	}
@@ -40,5 +40,12 @@ func Listen(getenv func(string) string, path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil {
 		return nil, err
 	}
+	return listen(path)
+}
+
+// listen makes a socket on which only root can call, whatever folder it is in.
+func listen(path string) (net.Listener, error) {
+	const others = 0o177
+	defer unix.Umask(unix.Umask(others)) // of the whole process, which does nothing else yet
 	return net.Listen("unix", path)
 }
