@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -115,7 +117,26 @@ func TestMigrationFromReference(t *testing.T) {
 		if left := podChain.FindAllString(m.lists(), -1); left != nil {
 			t.Errorf("left are the chains %q", left)
 		}
+		m.Host.Run("sh", "-c", cleaning(t))
+		if left := regexp.MustCompile(`.*(CNI-[B-Z]|cni_).*`).FindAllString(m.lists(), -1); left != nil {
+			t.Errorf("left after docs/migration.md: %q", left)
+		}
 	})
+}
+
+// cleaning is what docs/migration.md tells an operator to do at last.
+func cleaning(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile("docs/migration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```sh\n")
+	commands, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("docs/migration.md has no commands")
+	}
+	return commands
 }
 
 // A node goes back with pods of cnibox running: new pods of the reference plugins join, and their DEL gives addresses back. What it leaves of

@@ -231,13 +231,14 @@ func (t *Tables) withoutReference(o owner.Owner, entries []Entry) (rest []Entry,
 			if err != nil {
 				return err
 			}
-			if len(own) > 0 {
+			if len(own) > 0 || f == Isolation {
 				continue
 			}
 			if served[f], err = c.served(o, f, entries); err != nil {
 				return err
 			}
 		}
+		served[Isolation] = served[Forward] // which they keep for a bridge, not for a pod
 		for _, e := range entries {
 			if !served[e.feature()] {
 				rest = append(rest, e)
