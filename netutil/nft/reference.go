@@ -69,16 +69,19 @@ func referenceChains(features []Feature) (out []*referenceChain) {
 	return slices.DeleteFunc(out, func(f *referenceChain) bool { return !slices.Contains(features, f.feature) })
 }
 
-// text is the comment of a pod's rules as far as it tells, and whether it tells all.
-func (f *referenceChain) text(o owner.Owner) (text string, whole bool) {
+// text is the comment of a pod's rules as far as the plugin writes it, and whether that tells the pod: by all of its ID, or by so much that no
+// other's begins alike.
+func (f *referenceChain) text(o owner.Owner) (text string, tells bool) {
+	const enough = 32 // bytes
 	text = f.pod(o)
-	if room := f.longest - f.hash; len(text) > room {
-		return text[:room], false
+	room := f.longest - f.hash
+	if len(text) <= room {
+		return text, true
 	}
-	return text, true
+	return text[:room], room-strings.LastIndex(text, o.ContainerID) >= enough
 }
 
-// told is the same of a rule that stands.
+// told is what a rule that stands has of such a comment.
 func (f *referenceChain) told(r *standing) string {
 	text := r.text()
 	if len(text) < f.hash || text == "" {
@@ -94,9 +97,9 @@ func (f *referenceChain) isOf(r *standing, o owner.Owner, addrs []netip.Addr) bo
 	if f.pod == nil {
 		return about
 	}
-	text, whole := f.text(o)
+	text, tells := f.text(o)
 	anyAddr := f.chain == "CNI-HOSTPORT-DNAT" || f.feature == SpoofCheck
-	return f.told(r) == text && (about || whole && (anyAddr || len(addrs) == 0))
+	return f.told(r) == text && (about || tells && (anyAddr || len(addrs) == 0))
 }
 
 // has tells whether the table is one for addresses of this family.
