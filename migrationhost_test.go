@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -47,7 +48,7 @@ type migrant struct {
 	t       *testing.T
 	outside *nstest.NS
 	data    string // host-local's
-	farm    string // CNI_PATH: a symlink
+	farm    string // CNI_PATH, with the reference plugins to begin with
 	cni     *libcni.CNIConfig
 	list    *libcni.NetworkConfigList
 	ports   bool   // pods have host ports
@@ -71,9 +72,20 @@ type migrantPod struct {
 func newMigrant(t *testing.T, plugins string) *migrant {
 	t.Helper()
 	node := roletest.NewNode(t, roleTable())
-	m := &migrant{Node: node, t: t, outside: node.Outside(), data: t.TempDir(), farm: filepath.Join(t.TempDir(), "farm"), ifName: "eth0"}
+	m := &migrant{Node: node, t: t, outside: node.Outside(), data: t.TempDir(), farm: t.TempDir(), ifName: "eth0"}
 	m.NamedServer("outside saw ", m.outside, 80)
 	m.cni = m.newCNI()
+	dir, err := referenceFarm()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range names {
+		symlink(t, filepath.Join(dir, p.Name()), filepath.Join(m.farm, p.Name()))
+	}
 	m.setList("network-of-pods", plugins)
 	return m
 }
@@ -96,19 +108,19 @@ func (m *migrant) setList(network, plugins string) {
 	m.list, m.ports = list, strings.Contains(plugins, "portMappings")
 }
 
-// use exchanges the plugins.
+// use exchanges the plugins, as docs/migration.md tells.
 func (m *migrant) use(farm string) {
 	m.t.Helper()
-	dir, err := testFarm()
-	if farm == theirs {
-		dir, err = referenceFarm()
-	}
+	executable, err := buildOnce()
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	_ = os.Remove(m.farm)
-	if err := os.Symlink(dir, m.farm); err != nil {
-		m.t.Fatal(err)
+	args := []string{"install", "--force", "--dir", m.farm}
+	if farm == theirs {
+		args = []string{"uninstall", "--dir", m.farm}
+	}
+	if out, err := exec.Command(executable, args...).CombinedOutput(); err != nil {
+		m.t.Fatalf("cnibox %s: %v\n%s", args[0], err, out)
 	}
 }
 
