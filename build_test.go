@@ -47,6 +47,9 @@ var buildDir string
 const parallel = "10"
 
 func TestMain(m *testing.M) {
+	if profile := os.Getenv(seccompVariable); profile != "" {
+		panic(runUnderSeccomp(profile, os.Args[1:]))
+	}
 	flag.Parse()
 	if !isSet("test.parallel") {
 		if err := flag.Set("test.parallel", parallel); err != nil {

@@ -43,6 +43,8 @@ func cmdLeases(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("leased are %q, not %q", have, want)
 }
 
+const daemonCapabilities = "-all,+net_admin,+net_bind_service,+net_raw,+sys_admin"
+
 // daemon start|kill
 func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	h := hostOf(ts)
@@ -56,6 +58,9 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	socket := ts.MkAbs("dhcp.sock")
 	cmd := exec.Command(h.farm+"/cnibox", "dhcp", "daemon", "--socketpath", socket, "--state-dir", ts.MkAbs("dhcp"), "--resendtimeout", "2s")
+	if setpriv, err := exec.LookPath("setpriv"); err == nil { // with the capabilities that SECURITY.md tells of, and no others
+		cmd.Path, cmd.Args = setpriv, append([]string{setpriv, "--bounding-set=" + daemonCapabilities, "--inh-caps=-all", "--"}, cmd.Args...)
+	}
 	ts.Check(nstest.Enter(h.ns.Path, cmd.Start)) // with the machine's mounts: it is to see pods that are made later
 	h.daemon = cmd
 	ts.Defer(func() {

@@ -23,13 +23,15 @@ type Socket struct {
 	buf  []byte
 }
 
+const netfilter = "netfilter"
+
 // protocolName is what a protocol is called in a trace.
 func protocolName(protocol int) string {
 	switch protocol {
 	case unix.NETLINK_ROUTE:
 		return "route"
 	case unix.NETLINK_NETFILTER:
-		return "netfilter"
+		return netfilter
 	}
 	return ""
 }
@@ -138,8 +140,19 @@ func (s *Socket) Exchange(messages ...Message) ([]Answer, error) {
 			return nil, err
 		}
 		open -= closed
+		if s.name == netfilter && errors.Is(answers[0].Err, unix.EPERM) {
+			refuse(answers)
+			break
+		}
 	}
 	return answers, nil
+}
+
+// refuse gives all the answer that the first has got: who may not change the packet filter is told once, whatever he has sent with it.
+func refuse(answers []Answer) {
+	for i := range answers {
+		answers[i] = Answer{Err: answers[0].Err, done: true}
+	}
 }
 
 // dumpTries bounds the repeats of a dump.
