@@ -95,7 +95,11 @@ func (d *DHCP) obtain(ctx context.Context, o owner.Owner, a *wire.Args, family s
 		}
 		d.stop(l) // of a container that is gone, or whose address is
 	}
-	l, err := d.lease(saved{Owner: o, Netns: a.Netns, Args: a.Args, Conf: a.StdinData, Family: family})
+	conf, args, err := lasting(a)
+	if err != nil {
+		return answer{err: err}
+	}
+	l, err := d.lease(saved{Owner: o, Netns: a.Netns, Args: args, Conf: conf, Family: family})
 	if err != nil {
 		return answer{err: err}
 	}
@@ -109,6 +113,22 @@ func (d *DHCP) obtain(ctx context.Context, o owner.Owner, a *wire.Args, family s
 	d.start(l)
 	got.made = l
 	return got
+}
+
+// lasting is what a lease goes by as long as it is kept, on disk too. What else a configuration and CNI_ARGS hold can be a secret.
+func lasting(a *wire.Args) (conf []byte, args string, err error) {
+	c := netConf{}
+	if err := json.Unmarshal(a.StdinData, &c); err != nil {
+		return nil, "", fmt.Errorf("the network configuration: %w", err)
+	}
+	all := cniArgs(a.Args)
+	for _, p := range c.IPAM.Provide {
+		if value, ok := all[p.FromArg]; ok {
+			args += p.FromArg + "=" + value + ";"
+		}
+	}
+	conf, err = json.Marshal(c)
+	return conf, args, err
 }
 
 // merge adds one family's part of a result to the others'.
