@@ -66,7 +66,9 @@ func (d Folder) Write(name string, text []byte) error {
 }
 
 // unfinished is where a file is made before it gets its name. Of one attachment there is one call at a time (CNI spec, section 4).
-func (d Folder) unfinished(name string) string { return filepath.Join(string(d), unfinishedPrefix+name) }
+func (d Folder) unfinished(name string) string {
+	return filepath.Join(string(d), unfinishedPrefix+name)
+}
 
 // Read is the file's text; nil if there is none. What is no regular file is an error.
 func (d Folder) Read(name string) ([]byte, error) {
