@@ -16,7 +16,7 @@ import (
 // programs are those that tests call.
 func programs() []string {
 	return strings.Fields(`sh bash cat cp rm mkdir mv mount umount grep sed sleep true false ls env test chmod touch head tail sort tr wc cut id kill timeout
-		unshare nsenter readlink dirname basename date dd find mktemp printf rmdir seq stat tee uniq which xargs
+		unshare nsenter setpriv readlink dirname basename date dd find mktemp printf rmdir seq stat tee uniq which xargs
 		ip tc bridge ss nft conntrack sysctl ping tcpdump strace dnsmasq dhcpd
 		iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore
 		iptables-nft iptables-nft-save iptables-nft-restore ip6tables-nft ip6tables-nft-save ip6tables-nft-restore
