@@ -18,7 +18,7 @@ TOOLS := bin/tools
 # The order is that of first use.
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Static and reproducible: no cgo, no paths, no build ID, no PIE (which starts slower). Only the version differs between two commits.
 # Big packages that are never hot are not inlined: a tenth of the size, and nothing at start. (Without inlining of all packages, their
@@ -41,6 +41,12 @@ e2e: build $(E2E)/containerd2/containerd ## have cnitool, containerd and podman 
 	@GOFLAGS= CGO_ENABLED=0 go -C tools/clients build -buildvcs=false -trimpath -o $(abspath $(E2E))/ ./cri github.com/containernetworking/cni/cnitool
 	@CGO_ENABLED=0 go build -trimpath -o $(E2E)/ ./scripts/e2e/guest
 	@go run ./scripts/e2e $(E2E_FLAGS)
+
+.PHONY: e2e-kubernetes
+e2e-kubernetes: build $(E2E)/containerd2/containerd $(E2E)/kubernetes ## have Kubernetes run pods on two nodes through it, see docs/e2e.md; builds for long, once
+	@scripts/test-deps iproute2 iptables nftables runc
+	@CGO_ENABLED=0 go build -trimpath -o $(E2E)/ ./scripts/e2e/guest
+	@go run ./scripts/e2e kubernetes
 
 .PHONY: test
 test: $(TOOLS)/gotestsum ## run all tests, those in network namespaces too (root)
@@ -123,4 +129,11 @@ $(E2E)/containerd2/containerd: tools/containerd/go.mod tools/containerd/go.sum
 	@GOFLAGS= CGO_ENABLED=0 go -C tools/containerd build -buildvcs=false -trimpath -tags 'no_btrfs no_devmapper no_zfs no_aufs' \
 		-ldflags "-s -w -X $(CONTAINERD)/version.Version=$$(GOFLAGS= go -C tools/containerd list -m -f '{{.Version}}' $(CONTAINERD))" \
 		-o $(abspath $(@D))/ $(addprefix $(CONTAINERD)/cmd/,containerd containerd-shim-runc-v2 ctr)
+	@touch $@
+
+$(E2E)/kubernetes: $(addprefix tools/kubernetes/,go.mod go.sum main.go)
+	@echo "building Kubernetes (once, as tools/kubernetes/go.mod names it; 22 minutes of CPU time)"
+	@GOFLAGS= CGO_ENABLED=0 go -C tools/kubernetes build -buildvcs=false -trimpath \
+		-ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$(GOFLAGS= go -C tools/kubernetes list -m -f '{{.Version}}' k8s.io/kubernetes)" \
+		-o $(abspath $@) .
 	@touch $@

@@ -12,9 +12,17 @@ import (
 	"github.com/cnibox/cnibox/netutil/nstest"
 )
 
+// place is where a host has what pods may leave.
+type place struct{ netns, runDir, varLib string }
+
+// here is the place of a client's host.
+var here = place{hostNS, "/run", "/var/lib"}
+
 // reserved are the addresses of a network that host-local holds.
-func reserved(network string) ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join("/var/lib/cni/networks", network))
+func reserved(network string) ([]string, error) { return here.reserved(network) }
+
+func (p place) reserved(network string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(p.varLib, "cni/networks", network))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -28,8 +36,10 @@ func reserved(network string) ([]string, error) {
 }
 
 // wantReserved compares the reserved addresses of a network with those that pods have.
-func wantReserved(network string, addrs ...string) error {
-	got, err := reserved(network)
+func wantReserved(network string, addrs ...string) error { return here.wantReserved(network, addrs...) }
+
+func (p place) wantReserved(network string, addrs ...string) error {
+	got, err := p.reserved(network)
 	if err != nil {
 		return err
 	}
@@ -44,35 +54,40 @@ func wantReserved(network string, addrs ...string) error {
 // nothingLeft looks for what pods might have left on the host: links, rules, entries of the packet filter, records, reserved addresses,
 // cached results, namespaces.
 func nothingLeft(keep ...string) (string, error) {
-	host := &nstest.NS{Path: hostNS, RunDir: "/run"}
+	leaks, err := here.leaks(keep...)
+	if err == nil && len(leaks) > 0 {
+		err = fmt.Errorf("left over: %s", strings.Join(leaks, ", "))
+	}
+	return "no link, rule, packet filter entry, record, address, cached result, namespace", err
+}
+
+func (p place) leaks(keep ...string) ([]string, error) {
+	host := &nstest.NS{Path: p.netns, RunDir: p.runDir}
 	leaks, err := host.Leaks(append(keep, "uplink")...)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	networks, err := os.ReadDir("/var/lib/cni/networks")
+	networks, err := os.ReadDir(p.varLib + "/cni/networks")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+		return nil, err
 	}
 	for _, network := range networks {
-		addrs, err := reserved(network.Name())
+		addrs, err := p.reserved(network.Name())
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		for _, addr := range addrs {
 			leaks = append(leaks, "address "+addr+" of "+network.Name())
 		}
 	}
-	for _, pattern := range []string{"/var/lib/cni/results/*", "/run/netns/*"} {
+	for _, pattern := range []string{p.varLib + "/cni/results/*", p.runDir + "/netns/*"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		leaks = append(leaks, files...)
 	}
-	if len(leaks) > 0 {
-		return "", fmt.Errorf("left over: %s", strings.Join(leaks, ", "))
-	}
-	return "no link, rule, packet filter entry, record, address, cached result, namespace", nil
+	return leaks, nil
 }
 
 // removeCgroups removes the control groups that a runtime has made below one of ours, when their processes have ended.

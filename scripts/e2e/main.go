@@ -18,6 +18,8 @@ import (
 type scene struct {
 	client string
 	steps  func(*host) []step
+	// cluster is whether it has several hosts, which it makes itself. It takes minutes, and is played only if it is named.
+	cluster bool
 }
 
 // step is something that is done, which tells what was seen.
@@ -28,10 +30,11 @@ type step struct {
 
 func scenes() []scene {
 	return []scene{
-		{"cnitool", cnitoolSteps},
-		{"containerd", containerdSteps},
-		{"containerd2", containerd2Steps},
-		{"podman", podmanSteps},
+		{"cnitool", cnitoolSteps, false},
+		{"containerd", containerdSteps, false},
+		{"containerd2", containerd2Steps, false},
+		{"podman", podmanSteps, false},
+		{"kubernetes", kubernetesSteps, true},
 	}
 }
 
@@ -43,9 +46,9 @@ const (
 
 func main() {
 	executable := flag.String("cnibox", "bin/cnibox", "the executable to install")
-	programs := flag.String("programs", "bin/e2e", "the folder of cnitool, cri and guest")
+	programs := flag.String("programs", "bin/e2e", "the folder of what make has built for it")
 	flag.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: e2e [FLAG]... [CLIENT]... (all clients unless some are named)")
+		fmt.Fprintln(os.Stderr, "usage: e2e [FLAG]... [CLIENT]... (all clients but kubernetes unless some are named)")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -53,6 +56,8 @@ func main() {
 	switch {
 	case private.IsInit():
 		err = private.Init()
+	case os.Getenv(nodeEnv) != "":
+		err = beNode(os.Getenv(nodeEnv))
 	case private.Inside():
 		err = play(*executable, *programs, os.Getenv(clientEnv))
 	default:
@@ -77,7 +82,7 @@ func all(clients []string) error {
 	}
 	var failed []error
 	for _, s := range scenes() {
-		if len(clients) > 0 && !slices.Contains(clients, s.client) {
+		if named := slices.Contains(clients, s.client); !named && (len(clients) > 0 || s.cluster) {
 			continue
 		}
 		cgroup := fmt.Sprintf("cnibox-e2e-%d", os.Getpid())
@@ -106,7 +111,10 @@ func play(executable, programs, client string) (err error) {
 		if s.client != client {
 			continue
 		}
-		all := []step{{"make a host and an outside", h.makeNetwork}, {"install all plugins", h.install}}
+		var all []step
+		if !s.cluster {
+			all = []step{{"make a host and an outside", h.makeNetwork}, {"install all plugins", h.install}}
+		}
 		for i, st := range append(all, s.steps(h)...) {
 			if err := steps.Do(i+1, st.what, st.fn); err != nil {
 				return errors.Join(err, h.explain())

@@ -78,8 +78,11 @@ func unmountAll(folders ...string) error {
 }
 
 // waitUntil asks again and again, for half a minute.
-func waitUntil(what string, fn func() (bool, error)) error {
-	again, late := time.NewTicker(20*time.Millisecond), time.After(30*time.Second)
+func waitUntil(what string, fn func() (bool, error)) error { return waitFor(30*time.Second, what, fn) }
+
+// waitFor asks again and again, for so long.
+func waitFor(patience time.Duration, what string, fn func() (bool, error)) error {
+	again, late := time.NewTicker(patience/1500), time.After(patience)
 	defer again.Stop()
 	for {
 		ok, err := fn()

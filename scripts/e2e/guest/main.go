@@ -1,5 +1,5 @@
 // Command guest is what the containers of make e2e run: "serve PORT" answers each connection with who is seen to ask, "pause" does nothing,
-// until they are told to end; "ask ADDRESS:PORT" says whom a server sees.
+// until they are told to end; "ask ADDRESS:PORT" says whom a server sees, "meet ADDRESS:PORT..." whom each sees and where it is.
 package main
 
 import (
@@ -19,12 +19,25 @@ func main() {
 	}
 }
 
+func meet(servers []string) error {
+	for _, to := range servers {
+		seen, at, err := greet.Meet(to)
+		if err != nil {
+			return err
+		}
+		fmt.Println(seen, at)
+	}
+	return nil
+}
+
 func run(args []string) error {
 	switch args[0] {
 	case "ask":
 		seen, err := greet.Ask(args[1])
 		fmt.Println(seen)
 		return err
+	case "meet":
+		return meet(os.Args[2:])
 	case "serve":
 		port, err := strconv.Atoi(args[1])
 		if err != nil {
