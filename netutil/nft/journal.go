@@ -68,7 +68,7 @@ type holding struct {
 	link    string
 }
 
-// journal is the records of the holdings. All are asked for together: most have one or two, if any.
+// journal is the records of the holdings. All are asked for together: most have one or two (of both families), if any.
 func (c *conn) journal(holdings ...holding) (out []*record, err error) {
 	type ask struct {
 		holding
@@ -78,7 +78,7 @@ func (c *conn) journal(holdings ...holding) (out []*record, err error) {
 	for _, h := range holdings {
 		asks = append(asks, ask{h, 0})
 	}
-	for n := 2; len(asks) > 0; n = atOnce {
+	for n := 3; len(asks) > 0; n = min(8*n, atOnce) {
 		var keys []*element
 		for _, a := range asks {
 			for i := range n {
