@@ -91,7 +91,7 @@ func (t table) count(test, column, runs string) {
 }
 
 func (t table) print(to io.Writer) error {
-	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	total := map[string]int{}
 	var scenes []string
 	for scene, counts := range t {
@@ -102,12 +102,13 @@ func (t table) print(to io.Writer) error {
 	}
 	slices.Sort(scenes)
 	t["in all"] = total
-	_, _ = fmt.Fprintln(w, strings.Join(columns(), "\t")+"\t")
+	_, _ = fmt.Fprintln(w, "\t"+strings.Join(columns(), "\t"))
 	for _, scene := range append(scenes, "in all") {
+		_, _ = fmt.Fprint(w, scene)
 		for _, c := range columns() {
-			_, _ = fmt.Fprintf(w, "%d\t", t[scene][c])
+			_, _ = fmt.Fprintf(w, "\t%d", t[scene][c])
 		}
-		_, _ = fmt.Fprintln(w, scene)
+		_, _ = fmt.Fprintln(w)
 	}
 	return w.Flush()
 }
