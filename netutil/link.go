@@ -82,9 +82,8 @@ func (a *applier) make(l *Link) error {
 		sender = a.kernel.at(l.ParentAt)
 	}
 	requests := []request{{Message: message, explain: func(err error) error { return linkError(l, err) }}}
-	tagged := l.OwnerTag && l.Place == Host && sender == n
-	if tagged { // in one step: who is killed in between leaves a link that GC does not know
-		requests = append(requests, request{Message: rtnl.NameOwner(l.Name, aliasOf(a.plan)), what: "set up host interface " + l.Name})
+	if l.taggedAtOnce() {
+		requests = append(requests, request{Message: rtnl.SetAliasOf(l.Name, aliasOf(a.plan)), what: "set up host interface " + l.Name})
 	}
 	answers, err := sender.do(requests...)
 	if errcode.Of(err) == errcode.AlreadyExists {
@@ -100,14 +99,11 @@ func (a *applier) make(l *Link) error {
 	if err := a.distrust(l); err != nil {
 		return err
 	}
-	if err := a.remember(l, answers[0].Bodies); err != nil {
-		return err
-	}
-	if known := a.links[linkKey{l.Place, l.Name}]; known != nil && tagged {
-		known.Alias = aliasOf(a.plan)
-	}
-	return nil
+	return a.remember(l, answers[0].Bodies)
 }
+
+// taggedAtOnce tells whether a link has its owner from the moment it is made. Who is killed in between would leave one on the host that GC does not know.
+func (l *Link) taggedAtOnce() bool { return l.OwnerTag && l.Place == Host }
 
 // distrust has the host take no container behind the link for a router: one that advertises itself would get what the host sends over IPv6. What a bridge
 // gets from its ports reaches the host by the bridge.
@@ -304,7 +300,7 @@ func (a *applier) setUp(l *Link) error {
 // changes are what a link lacks, in the order in which the kernel wants it: the flags of a port need the bridge, and each change of a link
 // that is up would have the kernel walk through all IPv6 routes of the host.
 func (a *applier) changes(l *Link, have *rtnl.Link) (out []rtnl.Change, err error) {
-	if l.OwnerTag && have.Alias != aliasOf(a.plan) {
+	if l.OwnerTag && !l.taggedAtOnce() {
 		out = append(out, rtnl.Change{Alias: aliasOf(a.plan)})
 	}
 	if l.Kind == Veth && l.Place == Host && !a.hasSysctls(l) {

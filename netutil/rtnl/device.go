@@ -68,8 +68,8 @@ func SetAlias(index int, alias string) rawnl.Message {
 	return rawnl.Message{Type: unix.RTM_NEWLINK, Body: body(index, 0, 0, a)}
 }
 
-// NameOwner gives the link of a name an alias.
-func NameOwner(name, alias string) rawnl.Message {
+// SetAliasOf is SetAlias for a link of which only the name is known.
+func SetAliasOf(name, alias string) rawnl.Message {
 	var a rawnl.Attrs
 	a.Text(unix.IFLA_IFNAME, name)
 	a.Bytes(unix.IFLA_IFALIAS, []byte(alias))
