@@ -62,7 +62,16 @@ func CollectFilter(r *Request, valid []Attachment, features ...nft.Feature) erro
 	for _, f := range features {
 		errs = append(errs, netutil.NFT(r.Host).GC(r.Owner.Network, f, isValid))
 	}
-	return errors.Join(append(errs, netutil.NFT(r.Host).GCReference(r.Owner.Network, owners(r, valid), features...))...)
+	return errors.Join(append(errs, netutil.NFT(r.Host).GCReference(r.Owner.Network, owners(r.Owner.Network, valid), features...))...)
+}
+
+// owners are attachments of a network.
+func owners(network string, attachments []Attachment) []owner.Owner {
+	out := make([]owner.Owner, len(attachments))
+	for i, a := range attachments {
+		out[i] = owner.Owner{Network: network, ContainerID: a.ContainerID, IfName: a.IfName}
+	}
+	return out
 }
 
 // LinkNames tells whether a host side link's name, under which the packet filter too keeps what is an attachment's, belongs to one of
@@ -74,8 +83,8 @@ func LinkNames(network string, valid []Attachment) func(linkName string) bool {
 // Names tells whether a name is one that name gives to one of the network's valid attachments.
 func Names(network string, valid []Attachment, name func(owner.Owner) string) func(string) bool {
 	names := make(map[string]bool, len(valid))
-	for _, v := range valid {
-		names[name(owner.Owner{Network: network, ContainerID: v.ContainerID, IfName: v.IfName})] = true
+	for _, o := range owners(network, valid) {
+		names[name(o)] = true
 	}
 	return func(n string) bool { return names[n] }
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/nft"
-	"github.com/cnibox/cnibox/netutil/owner"
 )
 
 // This file is what roles do for attachments that the reference plugins have made, before the node changed over to cnibox (docs/migration.md).
@@ -15,7 +14,7 @@ import (
 // DeleteRules is DEL of the packet filter's features: of what cnibox has there, and of what the reference plugins have.
 func DeleteRules(r *Request, features ...nft.Feature) error {
 	tables := netutil.NFT(r.Host)
-	return errors.Join(tables.DeleteReference(r.Owner, knownAddrs(r), features...), tables.Delete(r.Owner, features...))
+	return errors.Join(tables.DeleteReference(r.Owner, func() []netip.Addr { return knownAddrs(r) }, features...), tables.Delete(r.Owner, features...))
 }
 
 // knownAddrs are the addresses that prevResult gives the attachment, or else those that its interface has; none if neither is there.
@@ -29,14 +28,6 @@ func knownAddrs(r *Request) (out []netip.Addr) {
 	_, ips, _ := Attached(r)
 	for _, ip := range ips {
 		out = append(out, ip.Prefix.Addr())
-	}
-	return out
-}
-
-// owners are attachments of the request's network.
-func owners(r *Request, attachments []Attachment) (out []owner.Owner) {
-	for _, a := range attachments {
-		out = append(out, owner.Owner{Network: r.Owner.Network, ContainerID: a.ContainerID, IfName: a.IfName})
 	}
 	return out
 }

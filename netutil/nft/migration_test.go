@@ -15,7 +15,7 @@ import (
 // deleteReference removes an attachment's rules, of which the addresses are known.
 func (h *host) deleteReference(o owner.Owner, feature nft.Feature, addrs ...netip.Addr) {
 	h.t.Helper()
-	if err := h.tables().DeleteReference(o, addrs, feature); err != nil {
+	if err := h.tables().DeleteReference(o, func() []netip.Addr { return addrs }, feature); err != nil {
 		h.t.Fatalf("delete: %v", err)
 	}
 }

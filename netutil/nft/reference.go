@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -125,10 +126,11 @@ func (r *standing) about(a netip.Addr) (found bool) {
 	return found
 }
 
-// DeleteReference removes what the reference plugins have for an attachment in place of the features. Of the addresses, those that are known
-// are its own. It succeeds if there is nothing.
-func (t *Tables) DeleteReference(o owner.Owner, addrs []netip.Addr, features ...Feature) error {
-	return t.dropReference(features, func(f *referenceChain, r *standing) bool { return f.isOf(r, o, addrs) })
+// DeleteReference removes what the reference plugins have for an attachment in place of the features. It asks for the attachment's addresses, as
+// far as they are known, only where there are chains of theirs. It succeeds if there is nothing.
+func (t *Tables) DeleteReference(o owner.Owner, addrs func() []netip.Addr, features ...Feature) error {
+	known := sync.OnceValue(addrs)
+	return t.dropReference(features, func(f *referenceChain, r *standing) bool { return f.isOf(r, o, known()) })
 }
 
 // GCReference removes what the reference plugins have for attachments of a network that are not valid, as far as their rules tell the network.
