@@ -7,8 +7,8 @@ import (
 )
 
 // ParseArgs reads CNI_ARGS: "KEY=VALUE" pairs, separated by semicolons (CNI spec, section 2). Of a repeated key the last one counts. A pair
-// without "=" or without a key is an error with code errcode.InvalidEnvironment, which does not show it: it can be a part of a secret. Keys are not checked: runtimes pass many that no
-// plugin knows, with and without IgnoreUnknown.
+// without "=" or without a key is an error with code errcode.InvalidEnvironment, which does not show it: it can be a part of a secret. Keys
+// are not checked: runtimes pass many that no plugin knows, with and without IgnoreUnknown.
 func ParseArgs(s string) (map[string]string, error) {
 	out := map[string]string{}
 	for i, pair := range strings.Split(s, ";") {

@@ -5,19 +5,20 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
-	"github.com/cnibox/cnibox/netutil/conffile"
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/plainfile"
 )
 
 // maxResolvConf bounds what is read of a resolv.conf, in bytes.
 const maxResolvConf = 1 << 20
 
-// readResolvConf reads a file as resolv.conf(5) describes it. It may be anybody's: systemd-resolved's belongs to a user of its own. Several lines of a kind add up, but for the domain.
+// readResolvConf reads a file as resolv.conf(5) describes it. It may be anybody's: systemd-resolved's belongs to a user of its own. Several
+// lines of a kind add up, but for the domain.
 func readResolvConf(path string) (dns types.DNS, err error) {
 	var text []byte
-	f, err := conffile.Open(path, maxResolvConf)
+	f, err := plainfile.Open(path, maxResolvConf)
 	if err == nil {
-		text, err = conffile.Text(f, maxResolvConf)
+		text, err = plainfile.Text(f, maxResolvConf)
 	}
 	if err != nil {
 		return dns, errcode.Errorf(errcode.InvalidConfig, "ipam.resolvConf: %w", err)

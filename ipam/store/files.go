@@ -13,6 +13,7 @@ import (
 
 	"github.com/cnibox/cnibox/netutil/eintr"
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/plainfile"
 	"github.com/cnibox/cnibox/netutil/trace"
 )
 
@@ -52,7 +53,7 @@ func (t *txn) read(addr netip.Addr) (string, error) {
 	name := addr.String()
 	var fd int
 	err := eintr.Retry(func() (err error) {
-		fd, err = unix.Openat(int(t.folder.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC|noLink, 0)
+		fd, err = unix.Openat(int(t.folder.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC|plainfile.NoLink, 0)
 		return err
 	})
 	if err != nil {
@@ -189,7 +190,7 @@ func (t *txn) remove(addr netip.Addr) error {
 
 // last is the address that range set i gave out last; the zero Addr if that is not known.
 func (t *txn) last(i int) netip.Addr {
-	f, err := os.OpenFile(t.lastFile(i), os.O_RDONLY|noLink, 0)
+	f, err := os.OpenFile(t.lastFile(i), os.O_RDONLY|plainfile.NoLink, 0)
 	if err != nil {
 		return netip.Addr{}
 	}
@@ -209,7 +210,7 @@ func (t *txn) setLast(i int, addr netip.Addr) {
 	if t.at("last") != nil {
 		return
 	}
-	f, err := os.OpenFile(t.lastFile(i), os.O_WRONLY|os.O_CREATE|noLink, 0o600)
+	f, err := os.OpenFile(t.lastFile(i), os.O_WRONLY|os.O_CREATE|plainfile.NoLink, 0o600)
 	if err != nil {
 		return
 	}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/plainfile"
 	"github.com/cnibox/cnibox/netutil/trace"
 )
 
@@ -70,7 +71,7 @@ func (t *txn) load() error {
 	if err != nil {
 		return errcode.Errorf(errcode.Storage, "cannot read the network's folder: %w", err)
 	}
-	f, err := os.OpenFile(t.indexPath(), os.O_RDWR|noLink, 0)
+	f, err := os.OpenFile(t.indexPath(), os.O_RDWR|plainfile.NoLink, 0)
 	if err != nil {
 		return t.rebuild()
 	}

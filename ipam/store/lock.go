@@ -10,6 +10,7 @@ import (
 
 	"github.com/cnibox/cnibox/netutil/eintr"
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/plainfile"
 	"github.com/cnibox/cnibox/netutil/trace"
 )
 
@@ -18,9 +19,6 @@ var errStale = errors.New("the address files are being changed by a program that
 
 // lockTries bounds how often a folder may be replaced while its lock is waited for.
 const lockTries = 10
-
-// noLink has a file be opened as what it is: a link that somebody has put there is an error, and a pipe does not hold up the call.
-const noLink = unix.O_NOFOLLOW | unix.O_NONBLOCK
 
 // txn is the store while its lock is held.
 type txn struct {
@@ -66,7 +64,7 @@ func (s *Store) tryBegin() (t *txn, err error) {
 		return nil, err
 	}
 	path := filepath.Join(s.dir, "lock")
-	lock, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE|noLink, 0o600)
+	lock, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE|plainfile.NoLink, 0o600)
 	if err != nil {
 		return nil, errors.Join(err, folder.Close())
 	}

@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/cnibox/cnibox/netutil/conffile"
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/plainfile"
 )
 
 // Peer is a node of the overlay as others know it.
@@ -68,7 +68,7 @@ const MostPeers = 8 << 20
 
 // ReadPeers takes the peers from PeersFile, like ParsePeers.
 func (c *Config) ReadPeers() error {
-	text, err := conffile.ReadTrusted(c.PeersFile, MostPeers)
+	text, err := plainfile.ReadTrusted(c.PeersFile, MostPeers)
 	if err != nil {
 		return errcode.Errorf(errcode.InvalidConfig, "peersFile: %w", err)
 	}

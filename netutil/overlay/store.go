@@ -18,6 +18,7 @@ import (
 
 	"github.com/cnibox/cnibox/netutil/eintr"
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/plainfile"
 	"github.com/cnibox/cnibox/netutil/record"
 )
 
@@ -57,9 +58,6 @@ func Networks(state string) ([]string, error) {
 	}
 	return names, nil
 }
-
-// noLink has a file be opened as what it is: a link that somebody has put there is an error, and a pipe does not hold up the call.
-const noLink = unix.O_NOFOLLOW | unix.O_NONBLOCK
 
 func storeError(err error) error {
 	if err == nil {
@@ -239,7 +237,7 @@ func parseLines(text []byte) (peers []Peer, err error) {
 // Sample are some of the peers, at most so many, others each time if there are more. It costs the same for any number.
 func (s *Store) Sample(most int) ([]Peer, error) {
 	const piece = 16 << 10 // bytes, in which there are more lines than anybody asks for
-	file, err := os.OpenFile(filepath.Join(string(s.state), peersFile), os.O_RDONLY|noLink, 0)
+	file, err := os.OpenFile(filepath.Join(string(s.state), peersFile), os.O_RDONLY|plainfile.NoLink, 0)
 	if err != nil {
 		return nil, storeError(err)
 	}
@@ -275,7 +273,7 @@ func (s *Store) Stamp() string {
 
 // Stamped says what the kernel has been made to hold.
 func (s *Store) Stamped(stamp string) error {
-	f, err := os.OpenFile(filepath.Join(s.run, stampFile), os.O_CREATE|os.O_WRONLY|os.O_TRUNC|noLink, 0o600)
+	f, err := os.OpenFile(filepath.Join(s.run, stampFile), os.O_CREATE|os.O_WRONLY|os.O_TRUNC|plainfile.NoLink, 0o600)
 	if err == nil {
 		_, err = f.WriteString(stamp)
 		err = errors.Join(err, f.Close())
@@ -304,7 +302,7 @@ func (s *Store) Lock() (unlock func(), err error) {
 
 // Use notes that somebody needs the tunnel. Where there is a bridge, the name is that of his link.
 func (s *Store) Use(user string) error {
-	f, err := os.OpenFile(filepath.Join(s.run, usersFolder, user), os.O_CREATE|os.O_WRONLY|noLink, 0o600)
+	f, err := os.OpenFile(filepath.Join(s.run, usersFolder, user), os.O_CREATE|os.O_WRONLY|plainfile.NoLink, 0o600)
 	if err == nil {
 		err = f.Close()
 	}

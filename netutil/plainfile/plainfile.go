@@ -1,5 +1,5 @@
-// Package conffile opens files that a configuration names. What they are, and who can write to them, is not known before.
-package conffile
+// Package plainfile opens files in whose place somebody else may have put something: those that a configuration names, and those that plugins keep.
+package plainfile
 
 import (
 	"errors"
@@ -11,10 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// NoLink is flags for open(2) that have a file be opened as what it is: a link that somebody has put there is an error, and a pipe holds nobody up.
+const NoLink = unix.O_NOFOLLOW | unix.O_NONBLOCK
+
 // Open opens a regular file of at most so many bytes for reading. It waits for nobody: a pipe, a device or a folder is an error. Links are
 // followed, as Kubernetes mounts files so. The error names the path, and wraps fs.ErrNotExist where there is none.
 func Open(path string, most int64) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	return open(path, unix.O_NONBLOCK, most)
+}
+
+// OpenNoLink is Open for a file that plugins keep, which is never a link.
+func OpenNoLink(path string, most int64) (*os.File, error) {
+	return open(path, NoLink, most)
+}
+
+func open(path string, flags int, most int64) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|flags, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package conffile_test
+package plainfile_test
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cnibox/cnibox/netutil/conffile"
+	"github.com/cnibox/cnibox/netutil/plainfile"
 )
 
 const most = 100
@@ -69,10 +69,10 @@ func TestOpen(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			path := put(t, dir, what)
-			file, err := conffile.Open(path, most)
+			file, err := plainfile.Open(path, most)
 			wantError(t, err, path, want)
 			if err == nil {
-				if _, err := conffile.Text(file, most); err != nil {
+				if _, err := plainfile.Text(file, most); err != nil {
 					t.Error(err)
 				}
 			}
@@ -89,7 +89,7 @@ func TestReadTrusted(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			path := put(t, dir, what)
-			text, err := conffile.ReadTrusted(path, most)
+			text, err := plainfile.ReadTrusted(path, most)
 			wantError(t, err, path, want)
 			if err == nil && len(text) != most {
 				t.Errorf("%d bytes", len(text))

@@ -3,7 +3,6 @@ package record
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/owner"
+	"github.com/cnibox/cnibox/netutil/plainfile"
 	"github.com/cnibox/cnibox/netutil/trace"
 )
 
@@ -73,25 +73,14 @@ func (d Folder) unfinished(name string) string {
 // Read is the file's text; nil if there is none. What is no regular file is an error.
 func (d Folder) Read(name string) ([]byte, error) {
 	path := filepath.Join(string(d), name)
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	file, err := plainfile.OpenNoLink(path, maxSize)
 	if missing(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, failed(err)
 	}
-	defer func() { _ = file.Close() }()
-	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &os.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
-	}
-	if err == nil && info.Size() > maxSize {
-		err = &os.PathError{Op: "read", Path: path, Err: unix.EFBIG}
-	}
-	if err != nil {
-		return nil, failed(err)
-	}
-	text, err := io.ReadAll(io.LimitReader(file, maxSize))
+	text, err := plainfile.Text(file, maxSize)
 	return text, failed(err)
 }
 

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cnibox/cnibox/netutil/plainfile"
 )
 
 // current is nil unless tracing is on. It is a variable of the package because spans begin where the work is done, in sockets and locks far
@@ -50,7 +52,7 @@ type Span struct {
 // it, or if it cannot be read, a trace of its own begins.
 func Enable(path, parent string) error {
 	// A pipe without a reader must not hold up the call, and a link in a folder that is everybody's could lead anywhere.
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|plainfile.NoLink, 0o600)
 	if err != nil {
 		return err
 	}

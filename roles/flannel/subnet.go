@@ -7,8 +7,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/cnibox/cnibox/netutil/conffile"
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/plainfile"
 )
 
 // subnet is what flanneld tells of this node (its file subnet.env).
@@ -24,7 +24,7 @@ const mostSubnet = 64 << 10
 
 // readSubnet reads the file. That it is missing, or has not all keys yet, passes as soon as flanneld runs.
 func readSubnet(path string) (*subnet, error) {
-	text, err := conffile.ReadTrusted(path, mostSubnet)
+	text, err := plainfile.ReadTrusted(path, mostSubnet)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errcode.Errorf(errcode.TryAgainLater, "subnetFile: %s is not there (yet); flanneld writes it", path)
 	}

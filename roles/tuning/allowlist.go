@@ -6,8 +6,8 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/cnibox/cnibox/netutil/conffile"
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/plainfile"
 )
 
 // defaultAllowlist is the file in which an operator says which sysctls configurations may set: one regular expression on each line. Without it all
@@ -19,7 +19,7 @@ const mostAllowed = 1 << 20
 
 // checkAllowed refuses a sysctl that the file does not allow. The expressions match any part of a name as the configuration has it.
 func (c *conf) checkAllowed(path string) error {
-	text, err := conffile.ReadTrusted(path, mostAllowed)
+	text, err := plainfile.ReadTrusted(path, mostAllowed)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cnibox/cnibox/netutil/conffile"
 	"github.com/cnibox/cnibox/netutil/overlay"
+	"github.com/cnibox/cnibox/netutil/plainfile"
 )
 
 // stamp stands for all that the tunnel follows from, so that an ADD can tell whether anything is another than when the tunnel was last made. It is
@@ -41,7 +41,7 @@ func (c *conf) stamp(last stamp) (stamp, error) {
 	_, _ = h.Write(settings)
 	list, file := io.Reader(bytes.NewReader(c.Peers)), unknown
 	if c.PeersFile != "" {
-		f, err := conffile.OpenTrusted(c.PeersFile, overlay.MostPeers)
+		f, err := plainfile.OpenTrusted(c.PeersFile, overlay.MostPeers)
 		if err != nil {
 			return "", invalid("peersFile: %w", err)
 		}
