@@ -67,28 +67,24 @@ func TestCapabilities(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	for _, s := range append(scenes(t), fusedScene()) {
-		t.Run(s.String(), func(t *testing.T) {
-			t.Parallel()
-			st := newStage(t, s)
-			with := func(caps ...string) func(string, nodeCall) reply {
-				bounds := strings.Join(append([]string{"-all"}, caps...), ",")
-				return func(verb string, c nodeCall) reply {
-					return st.callBy([]string{setpriv, "--bounding-set", bounds, "--inh-caps=-all", "--"}, nil, verb, c)
-				}
+	onStages(t, append(scenes(t), fusedScene()), func(t *testing.T, st *stage) {
+		with := func(caps ...string) func(string, nodeCall) reply {
+			bounds := strings.Join(append([]string{"-all"}, caps...), ",")
+			return func(verb string, c nodeCall) reply {
+				return st.callBy([]string{setpriv, "--bounding-set", bounds, "--inh-caps=-all", "--"}, nil, verb, c)
 			}
-			needed := s.capabilities()
-			st.wantWhole(with(needed...))
-			for i, missing := range needed {
-				st.reset()
-				a := with(slices.Delete(slices.Clone(needed), i, i+1)...)("ADD", st.call)
-				if a.err == nil || !strings.Contains(a.err.Error(), "operation not permitted") || !strings.HasPrefix(a.err.Error(), "code 100: ") {
-					t.Errorf("without %s: %v", missing, a.err)
-				}
-				st.must("DEL", st.call, "after an ADD without "+missing)
-				st.removeOwnBridge()
-				st.wantClean("after an ADD without " + missing)
+		}
+		needed := st.scene.capabilities()
+		st.wantWhole(with(needed...))
+		for i, missing := range needed {
+			st.reset()
+			a := with(slices.Delete(slices.Clone(needed), i, i+1)...)("ADD", st.call)
+			if a.err == nil || !strings.Contains(a.err.Error(), "operation not permitted") || !strings.HasPrefix(a.err.Error(), "code 100: ") {
+				t.Errorf("without %s: %v", missing, a.err)
 			}
-		})
-	}
+			st.must("DEL", st.call, "after an ADD without "+missing)
+			st.removeOwnBridge()
+			st.wantClean("after an ADD without " + missing)
+		}
+	})
 }

@@ -129,19 +129,15 @@ func (n *pluginNode) wantEmpty(clean string, pods ...*nstest.NS) {
 func TestConcurrentDELsFail(t *testing.T) {
 	t.Parallel()
 	const times = 4
-	for _, s := range []scene{bridgeScene(), ptpScene(), portmapScene(), firewallScene()} {
-		t.Run(s.String(), func(t *testing.T) {
-			t.Parallel()
-			st := newStage(t, s)
-			for range 5 {
-				st.must("ADD", st.call, "before DEL")
-				if err := together(times, func(int) error { return st.pluginNode.call("DEL", st.call).err }); err != nil {
-					t.Errorf("DEL: %v", err)
-				}
-				st.wantClean("after DEL, several times at once")
+	onStages(t, []scene{bridgeScene(), ptpScene(), portmapScene(), firewallScene()}, func(t *testing.T, st *stage) {
+		for range 5 {
+			st.must("ADD", st.call, "before DEL")
+			if err := together(times, func(int) error { return st.pluginNode.call("DEL", st.call).err }); err != nil {
+				t.Errorf("DEL: %v", err)
 			}
-		})
-	}
+			st.wantClean("after DEL, several times at once")
+		}
+	})
 }
 
 // Pods come and go at random while the runtime collects garbage. Those that stay are whole in the end.

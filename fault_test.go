@@ -186,16 +186,26 @@ func scenes(t *testing.T) []scene {
 // stage is a node on which a scene is played again and again.
 type stage struct {
 	*pluginNode
-	pod     *nstest.NS
-	cold    bool
-	chained bool // behind another
-	call    nodeCall
-	clean   string // the state without the attachment
+	scene scene
+	pod   *nstest.NS
+	call  nodeCall
+	clean string // the state without the attachment
+}
+
+// onStages plays on a stage for each of the scenes, side by side.
+func onStages(t *testing.T, all []scene, play func(t *testing.T, st *stage)) {
+	t.Helper()
+	for _, s := range all {
+		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
+			play(t, newStage(t, s))
+		})
+	}
 }
 
 func newStage(t *testing.T, s scene) *stage {
 	t.Helper()
-	st := &stage{pluginNode: newPluginNode(t), pod: nstest.New(t, "pod"), cold: s.cold, chained: s.behind != nil}
+	st := &stage{pluginNode: newPluginNode(t), scene: s, pod: nstest.New(t, "pod")}
 	switch s.role {
 	case "firewall":
 		st.host.Run("iptables-nft", "-P", "FORWARD", "DROP")
@@ -286,7 +296,7 @@ func (n *pluginNode) withData(v any) any {
 // reset makes the node ready for the next ADD.
 func (st *stage) reset() {
 	st.t.Helper()
-	if st.cold {
+	if st.scene.cold {
 		st.forget()
 	}
 }
@@ -412,7 +422,7 @@ func (st *stage) delBlind(turn int, when string) {
 	c := st.call
 	switch {
 	case c.isInside() || turn%3 == 0:
-	case turn%3 == 1 && !st.chained: // to GC, a pod that another plugin of the list has attached is there
+	case turn%3 == 1 && st.scene.behind == nil: // to GC, a pod that another plugin of the list has attached is there
 		neighbour := map[string]any{"containerID": "neighbour", "ifname": "eth0"}
 		c = c.with("cni.dev/valid-attachments", []any{neighbour})
 		c.id, c.netns = "", ""
@@ -433,7 +443,7 @@ func (c nodeCall) isInside() bool {
 // removeOwnBridge removes the bridge if it was an ADD here that made it: other pods may use it, so it stays after DEL.
 func (st *stage) removeOwnBridge() {
 	st.t.Helper()
-	if st.cold {
+	if st.scene.cold {
 		st.removeBridge()
 	}
 }
@@ -477,16 +487,9 @@ func (st *stage) faultInADD(f faults.Fault, when string) {
 // After an ADD that was killed, DEL leaves nothing, with the namespace and without, and the attachment can be made.
 func TestKillInADD(t *testing.T) {
 	t.Parallel()
-	for _, s := range scenes(t) {
-		if s.loses() {
-			continue
-		}
-		t.Run(s.String(), func(t *testing.T) {
-			t.Parallel()
-			st := newStage(t, s)
-			st.sweep(faults.Kill, "ADD", st.reset, st.del, st.killInADD)
-		})
-	}
+	onStages(t, slices.DeleteFunc(scenes(t), scene.loses), func(_ *testing.T, st *stage) {
+		st.sweep(faults.Kill, "ADD", st.reset, st.del, st.killInADD)
+	})
 }
 
 func (st *stage) killInADD(f faults.Fault, when string) {
@@ -541,22 +544,18 @@ func (st *stage) faultInDEL(f faults.Fault, when string) {
 // An ADD whose result nobody reads any more is undone.
 func TestLostReader(t *testing.T) {
 	t.Parallel()
-	for _, s := range scenes(t) {
-		t.Run(s.String(), func(t *testing.T) {
-			t.Parallel()
-			st := newStage(t, s)
-			read, write, err := os.Pipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			_ = read.Close()
-			if err := st.start("ADD", st.call, write, nil); err == nil {
-				t.Error("ADD succeeds")
-			}
-			_ = write.Close()
-			st.wantClean("ADD without a reader")
-		})
-	}
+	onStages(t, scenes(t), func(t *testing.T, st *stage) {
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = read.Close()
+		if err := st.start("ADD", st.call, write, nil); err == nil {
+			t.Error("ADD succeeds")
+		}
+		_ = write.Close()
+		st.wantClean("ADD without a reader")
+	})
 }
 
 // A DEL that cannot read who has an address, for want of descriptors, does not say that it has given all back.

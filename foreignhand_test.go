@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -46,11 +45,13 @@ func (st *stage) meddle(turn int) func() {
 
 // deleteLinks deletes all links of the host but those that no plugin has made. A plugin that is chained needs the pair that was made before.
 func (st *stage) deleteLinks() error {
+	foreign := []string{"lo", masterName, "up1"}
 	links, err := netlink.LinkList()
 	var errs []error
 	for _, l := range links {
 		name := l.Attrs().Name
-		if name == "lo" || name == masterName || name == "up1" || st.chained && strings.Contains(st.clean, fmt.Sprintf("link %s %s", l.Type(), name)) {
+		needed := st.scene.behind != nil && strings.Contains(st.clean, fmt.Sprintf("link %s %s", l.Type(), name))
+		if needed || slices.Contains(foreign, name) {
 			continue
 		}
 		if err := netlink.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) { // its peer has taken it along
@@ -63,71 +64,54 @@ func (st *stage) deleteLinks() error {
 // wantNothingMore waits until there is nothing that was not there at the beginning. What was there may be gone.
 func (st *stage) wantNothingMore(when string) {
 	st.t.Helper()
-	for end := time.Now().Add(time.Second); ; time.Sleep(10 * time.Millisecond) {
-		var more []string
+	more := st.await(func() (more string) {
 		for line := range strings.Lines(lineDiff(st.clean, st.state(st.pod))) {
 			if strings.HasPrefix(line, "+ ") {
-				more = append(more, line)
+				more += line
 			}
 		}
-		if len(more) == 0 {
-			return
-		}
-		if time.Now().After(end) {
-			st.t.Fatalf("%s: there is more than before:\n%s", when, strings.Join(more, ""))
-		}
+		return more
+	})
+	if more != "" {
+		st.t.Fatalf("%s: there is more than before:\n%s", when, more)
 	}
 }
 
-// An ADD in the midst of which somebody else takes its work away succeeds or says that it failed. DEL leaves nothing, and the next ADD is whole.
-func TestForeignHandInADD(t *testing.T) {
-	t.Parallel()
-	for _, s := range foreignScenes(t) {
-		t.Run(s.String(), func(t *testing.T) {
-			t.Parallel()
-			st := newStage(t, s)
-			st.sweep(faults.Meddle, "ADD", st.reset, st.del, func(f faults.Fault, when string) {
-				f.Do = st.meddle(f.At)
-				a, _ := st.callWith(f, "ADD", st.call)
-				when += ", " + a.fault
-				if errors.Is(a.err, errNotTold) {
-					st.t.Errorf("%s: %v", when, a.err)
-				}
-				st.delBlind(f.At/2, "after "+when)
-				st.wantNothingMore(when)
-				st.wantRepaired(when)
-			})
-		})
-	}
-}
-
-// After a DEL that somebody else disturbs, which may be told so, the next one leaves nothing.
-func TestForeignHandInDEL(t *testing.T) {
-	t.Parallel()
-	for _, s := range foreignScenes(t) {
-		t.Run(s.String(), func(t *testing.T) {
-			t.Parallel()
-			st := newStage(t, s)
-			st.sweep(faults.Meddle, "DEL", st.add, func() {}, func(f faults.Fault, when string) {
-				st.add()
-				f.Do = st.meddle(f.At)
-				a, _ := st.callWith(f, "DEL", st.call)
-				when += ", " + a.fault
-				if a.err != nil {
-					st.t.Errorf("%s: %v", when, a.err)
-				}
-				st.delBlind(f.At/2, "again after "+when)
-				st.wantNothingMore(when)
-				st.wantRepaired(when)
-			})
-		})
-	}
-}
-
-// wantRepaired attaches the pod once more, and looks whether it is whole.
-func (st *stage) wantRepaired(when string) {
+// disturb makes a call while somebody else takes its work away. Whatever comes of it, DEL or GC leaves nothing, and the next ADD is whole.
+func (st *stage) disturb(f faults.Fault, verb, when string) error {
 	st.t.Helper()
+	f.Do = st.meddle(f.At)
+	a, _ := st.callWith(f, verb, st.call)
+	when += ", " + a.fault
+	st.delBlind(f.At/2, "after "+when)
+	st.wantNothingMore(when)
 	result := st.must("ADD", st.call, "after "+when)
 	st.must("CHECK", st.call.with("prevResult", result), "after "+when)
 	st.must("DEL", st.call, "after all of "+when)
+	return a.err
+}
+
+// An ADD that somebody else disturbs succeeds, or says that it failed.
+func TestForeignHandInADD(t *testing.T) {
+	t.Parallel()
+	onStages(t, foreignScenes(t), func(t *testing.T, st *stage) {
+		st.sweep(faults.Meddle, "ADD", st.reset, st.del, func(f faults.Fault, when string) {
+			if err := st.disturb(f, "ADD", when); errors.Is(err, errNotTold) {
+				t.Errorf("%s: %v", when, err)
+			}
+		})
+	})
+}
+
+// A DEL that somebody else disturbs succeeds.
+func TestForeignHandInDEL(t *testing.T) {
+	t.Parallel()
+	onStages(t, foreignScenes(t), func(t *testing.T, st *stage) {
+		st.sweep(faults.Meddle, "DEL", st.add, func() {}, func(f faults.Fault, when string) {
+			st.add()
+			if err := st.disturb(f, "DEL", when); err != nil {
+				t.Errorf("%s: %v", when, err)
+			}
+		})
+	})
 }

@@ -217,13 +217,21 @@ func (n *pluginNode) steady(pods ...*nstest.NS) string {
 // settle waits until the state is as it was: the kernel takes some of it away when it has answered already.
 func (n *pluginNode) settle(want string, pods ...*nstest.NS) (diff string) {
 	n.t.Helper()
-	for end := time.Now().Add(time.Second); ; time.Sleep(10 * time.Millisecond) {
+	return n.await(func() string {
 		got := n.state(pods...)
 		if got == want {
 			return ""
 		}
-		if time.Now().After(end) {
-			return lineDiff(want, got)
+		return lineDiff(want, got)
+	})
+}
+
+// await waits until a difference is none, and gives what is left of it in the end.
+func (n *pluginNode) await(differs func() string) string {
+	n.t.Helper()
+	for end := time.Now().Add(time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if diff := differs(); diff == "" || time.Now().After(end) {
+			return diff
 		}
 	}
 }
@@ -357,6 +365,23 @@ func fileState(t *testing.T, dir string) (lines []string) {
 		t.Fatal(err)
 	}
 	return lines
+}
+
+// haveWritten sets the times of all the node's files and folders to some time from now.
+func (n *pluginNode) haveWritten(from time.Duration) {
+	n.t.Helper()
+	at := time.Now().Add(from)
+	for _, dir := range []string{n.data, n.host.RunDir} {
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.Type()&fs.ModeSymlink != 0 {
+				return err
+			}
+			return os.Chtimes(path, at, at)
+		})
+		if err != nil {
+			n.t.Fatal(err)
+		}
+	}
 }
 
 // forget makes the node as new: no bridge, no tables, no files.

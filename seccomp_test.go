@@ -111,13 +111,9 @@ func TestSeccompProfile(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("needs amd64: the numbers of system calls are the processor's own")
 	}
-	for _, s := range append(scenes(t), fusedScene()) {
-		t.Run(s.String(), func(t *testing.T) {
-			t.Parallel()
-			st := newStage(t, s)
-			st.wantWhole(st.underProfile(t, seccompJSON))
-		})
-	}
+	onStages(t, append(scenes(t), fusedScene()), func(t *testing.T, st *stage) {
+		st.wantWhole(st.underProfile(t, seccompJSON))
+	})
 }
 
 // The profile is in force in the test before: without setns, no interface can be made in a container.
