@@ -19,7 +19,7 @@ import (
 )
 
 func main() {
-	sample := flag.Bool("sample", false, "try 60 calls of each sweep, as make test does, instead of all")
+	sample := flag.Bool("sample", false, "try some calls of each sweep, as make test does, instead of all")
 	run := flag.String("run", "^Test(FaultIn|KillIn|ForeignHandIn)", "tests to run")
 	flag.Parse()
 	if err := sweep(*sample, *run); err != nil {
