@@ -27,6 +27,7 @@ func (k Kind) String() string {
 type Fault struct {
 	Kind  Kind
 	At    int        // the call that it happens to, counted from 1 over all threads and children; 0: none
+	On    string     // or else the first call whose name in Outcome.Calls begins so
 	Errno unix.Errno // that the call fails with, or, once, the first that it can fail with if not so; of kinds Refuse and Lose
 	// Onwards has all later calls fail as well that can fail so: a disk that is full stays full. Of kind Refuse.
 	Onwards bool

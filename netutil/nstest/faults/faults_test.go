@@ -127,6 +127,14 @@ func TestOnwards(t *testing.T) {
 	}
 }
 
+// A call can be told by its name.
+func TestOn(t *testing.T) {
+	out, dir := run(t, faults.Fault{On: "mkdirat(", Errno: unix.EROFS})
+	if !strings.HasPrefix(out.Call, "mkdirat("+dir) || out.Errno != unix.EROFS || exists(dir) || !exists(dir+"-instead") {
+		t.Errorf("%q failed with %v; the folders are there: %v, %v", out.Call, out.Errno, exists(dir), exists(dir+"-instead"))
+	}
+}
+
 // A number that the call cannot fail with is replaced by one that it can.
 func TestNumberThatCannotBe(t *testing.T) {
 	if out, _ := find(t, faults.Fault{Errno: unix.EINTR}); out.Errno != unix.ENOSPC {

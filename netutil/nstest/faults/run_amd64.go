@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -189,7 +190,7 @@ func (t *tracer) entry(tid int, regs *unix.PtraceRegs) error {
 	t.out.Calls = append(t.out.Calls, what)
 	can := errnos(regs, does, what)
 	t.out.Errnos = append(t.out.Errnos, can)
-	hit := len(t.out.Calls) == t.fault.At
+	hit := len(t.out.Calls) == t.fault.At || t.fault.On != "" && t.out.Call == "" && strings.HasPrefix(what, t.fault.On)
 	if !hit && !(t.fault.Onwards && t.out.Call != "" && slices.Contains(can, t.fault.Errno)) {
 		return nil
 	}
