@@ -1,12 +1,14 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,9 +45,12 @@ func Listen(getenv func(string) string, path string) (net.Listener, error) {
 	return listen(path)
 }
 
-// listen makes a socket on which only root can call, whatever folder it is in.
+// listen makes a socket on which only root can call, whatever folder it is in: the file gets the mode that the socket has when
+// it is bound (unix_bind_bsd in the kernel's net/unix/af_unix.c). The umask would do as well, but it is that of all other threads too.
 func listen(path string) (net.Listener, error) {
-	const others = 0o177
-	defer unix.Umask(unix.Umask(others)) // of the whole process, which does nothing else yet
-	return net.Listen("unix", path)
+	c := net.ListenConfig{Control: func(_, _ string, socket syscall.RawConn) (err error) {
+		outer := socket.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) })
+		return errors.Join(outer, err)
+	}}
+	return c.Listen(context.Background(), "unix", path)
 }
