@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,27 +8,15 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/roles"
 )
 
 // version is set by the linker (Makefile).
 var version = "devel"
-
-// What the command line exits with.
-const (
-	exitOK      = 0
-	exitFailure = 1 // the command failed; the reason is on stderr
-	exitUsage   = 2 // the command, a flag or an argument is not known; nothing was done
-)
-
-// usageError is a mistake of who typed the command.
-type usageError struct{ error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // commandLine runs the command that args name, args[0] being the program, and returns what to exit with.
 func commandLine(args []string) int {
@@ -39,19 +26,21 @@ func commandLine(args []string) int {
 func runCommand(args []string, stdout, stderr io.Writer) int {
 	err := newApp(stdout, stderr).Run(args)
 	if err == nil {
-		return exitOK
+		return ui.ExitOK
+	}
+	if errors.Is(err, ui.ErrFindings) {
+		return ui.ExitFailure
 	}
 	_, _ = fmt.Fprintf(stderr, "cnibox: %v\n", err)
-	var usage usageError
+	var usage ui.UsageError
 	if errors.As(err, &usage) {
 		_, _ = fmt.Fprintln(stderr, "cnibox --help lists commands and flags.")
-		return exitUsage
+		return ui.ExitUsage
 	}
-	return exitFailure
+	return ui.ExitFailure
 }
 
 func newApp(stdout, stderr io.Writer) *cli.App {
-	onUsage := func(_ *cli.Context, err error, _ bool) error { return usageError{err} }
 	app := &cli.App{
 		Name:  "cnibox",
 		Usage: "every CNI plugin of a Linux node in one executable",
@@ -61,30 +50,41 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Writer:          stdout,
 		ErrWriter:       stderr,
 		HideHelpCommand: true,
-		OnUsageError:    onUsage,
+		OnUsageError:    ui.OnUsageError,
 		ExitErrHandler:  func(*cli.Context, error) {}, // never exits by itself
 		Commands:        []*cli.Command{installCommand(), uninstallCommand(), dhcpCommand(), fuseCommand(), syncCommand(), overlayCommand(), rolesCommand(), versionCommand()},
 		Action: func(c *cli.Context) error {
 			if name := c.Args().First(); name != "" {
-				return usagef("unknown command or plugin %q", name)
+				return ui.Usagef("unknown command or plugin %q", name)
 			}
 			return cli.ShowAppHelp(c)
 		},
 	}
-	for _, command := range app.Commands {
-		command.OnUsageError = onUsage
-		if command.ArgsUsage == "" && command.Subcommands == nil {
-			command.Before = noArguments
-		}
-	}
+	app.Commands = manners(app.Commands)
 	return app
 }
 
-func noArguments(c *cli.Context) error {
-	if c.Args().Present() {
-		return usagef("%s takes no arguments: %s", c.Command.Name, strings.Join(c.Args().Slice(), " "))
+// manners has commands, and those below them, treat what was typed wrongly alike.
+func manners(commands []*cli.Command) []*cli.Command {
+	for _, command := range commands {
+		command.OnUsageError = ui.OnUsageError
+		if command.ArgsUsage == "" && command.Subcommands == nil {
+			command.Before = ui.NoArguments
+		}
+		if command.Subcommands != nil && command.Action == nil {
+			command.Action = groupAction
+		}
+		manners(command.Subcommands)
 	}
-	return nil
+	return commands
+}
+
+// groupAction is what a command does that has others below it and was called without one.
+func groupAction(c *cli.Context) error {
+	if name := c.Args().First(); name != "" {
+		return ui.Usagef("unknown command %s %s", c.Command.Name, name)
+	}
+	return cli.ShowSubcommandHelp(c)
 }
 
 func dirFlag() cli.Flag {
@@ -92,19 +92,7 @@ func dirFlag() cli.Flag {
 		Name: "dir", Usage: "the `FOLDER` where the runtime looks for plugins (CNI_PATH)", Value: defaultFarm,
 		Action: func(_ *cli.Context, dir string) error {
 			if dir == "" {
-				return usagef("--dir is empty")
-			}
-			return nil
-		},
-	}
-}
-
-func outputFlag() cli.Flag {
-	return &cli.StringFlag{
-		Name: "output", Aliases: []string{"o"}, Usage: "`FORMAT`: text or json", Value: "text",
-		Action: func(_ *cli.Context, format string) error {
-			if format != "text" && format != "json" {
-				return usagef("--output %s: want text or json", format)
+				return ui.Usagef("--dir is empty")
 			}
 			return nil
 		},
@@ -166,7 +154,7 @@ func chosenRoles(flags []string) ([]string, error) {
 	}
 	for _, name := range flags {
 		if _, ok := table[name]; !ok {
-			return nil, usagef("--role %s: no such plugin; there are %s", name, strings.Join(sortedNames(table), ", "))
+			return nil, ui.Usagef("--role %s: no such plugin; there are %s", name, strings.Join(sortedNames(table), ", "))
 		}
 	}
 	slices.Sort(flags)
@@ -211,19 +199,18 @@ func rolesCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "roles",
 		Usage: "list the plugins that this program is",
-		Flags: []cli.Flag{outputFlag()},
+		Flags: []cli.Flag{ui.OutputFlag()},
 		Action: func(c *cli.Context) error {
 			infos := roleInfos()
 			if c.String("output") == "json" {
-				return printJSON(c.App.Writer, infos)
+				return ui.JSON(c.App.Writer, infos)
 			}
-			w := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
-			_, _ = fmt.Fprintln(w, "NAME\tKIND\tCNI VERSIONS\tSUMMARY")
+			table := ui.NewTable("NAME", "KIND", "CNI VERSIONS", "SUMMARY")
 			for _, r := range infos {
 				first, last := r.CNIVersions[0], r.CNIVersions[len(r.CNIVersions)-1]
-				_, _ = fmt.Fprintf(w, "%s\t%s\t%s to %s\t%s\n", r.Name, r.Kind, first, last, r.Summary)
+				table.Row(r.Name, r.Kind, first+" to "+last, r.Summary)
 			}
-			return w.Flush()
+			return table.Write(c.App.Writer)
 		},
 	}
 }
@@ -232,11 +219,11 @@ func versionCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "version",
 		Usage: "print version, platform and the CNI versions spoken",
-		Flags: []cli.Flag{outputFlag()},
+		Flags: []cli.Flag{ui.OutputFlag()},
 		Action: func(c *cli.Context) error {
 			v := versionInfo{version, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, roles.Versions()}
 			if c.String("output") == "json" {
-				return printJSON(c.App.Writer, v)
+				return ui.JSON(c.App.Writer, v)
 			}
 			_, err := fmt.Fprintf(c.App.Writer, "cnibox %s\n%s %s\nCNI %s\n",
 				v.Version, v.Go, v.Platform, strings.Join(v.CNIVersions, ", "))
@@ -251,10 +238,4 @@ type versionInfo struct {
 	Go          string   `json:"goVersion"`
 	Platform    string   `json:"platform"`
 	CNIVersions []string `json:"cniVersions"`
-}
-
-func printJSON(out io.Writer, v any) error {
-	enc := json.NewEncoder(out)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
 }

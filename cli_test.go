@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cnibox/cnibox/command/ui"
 )
 
 func TestCommandLine(t *testing.T) {
@@ -17,28 +19,28 @@ func TestCommandLine(t *testing.T) {
 		stdout string // part of it
 		stderr string // part of it; empty: nothing at all
 	}{
-		{"", exitOK, "COMMANDS:", ""},
-		{"--help", exitOK, "install ", ""},
-		{"install --help", exitOK, "--force", ""},
-		{"version", exitOK, "CNI 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0\n", ""},
-		{"--version", exitOK, version, ""},
-		{"roles", exitOK, "bridge", ""},
-		{"uninstall --dir " + farm, exitOK, "nothing of cnibox in " + farm, ""},
-		{"nonsense", exitUsage, "", `unknown command or plugin "nonsense"`},
-		{"--nonsense", exitUsage, "", "nonsense"},
-		{"install --nonsense", exitUsage, "", "nonsense"},
-		{"install /opt/cni/bin", exitUsage, "", "install takes no arguments: /opt/cni/bin"},
-		{"install --dir " + farm + " --role bridge --role nonsense", exitUsage, "", "--role nonsense: no such plugin"},
-		{"install --dir=", exitUsage, "", "--dir is empty"},
-		{"roles --output xml", exitUsage, "", "--output xml: want text or json"},
-		{"dhcp", exitOK, "daemon ", ""},
-		{"dhcp daemon --help", exitOK, "--state-dir", ""},
-		{"dhcp nonsense", exitUsage, "", "unknown command dhcp nonsense"},
-		{"dhcp daemon nonsense", exitUsage, "", "daemon takes no arguments: nonsense"},
-		{"dhcp daemon --nonsense", exitUsage, "", "nonsense"},
-		{"dhcp daemon --timeout 0s", exitUsage, "", "--timeout 0s: want more than nothing"},
-		{"dhcp daemon --socketpath /dev/null/dhcp.sock", exitFailure, "", "/dev/null"},
-		{"install --dir /dev/null", exitFailure, "", "/dev/null"},
+		{"", ui.ExitOK, "COMMANDS:", ""},
+		{"--help", ui.ExitOK, "install ", ""},
+		{"install --help", ui.ExitOK, "--force", ""},
+		{"version", ui.ExitOK, "CNI 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0\n", ""},
+		{"--version", ui.ExitOK, version, ""},
+		{"roles", ui.ExitOK, "bridge", ""},
+		{"uninstall --dir " + farm, ui.ExitOK, "nothing of cnibox in " + farm, ""},
+		{"nonsense", ui.ExitUsage, "", `unknown command or plugin "nonsense"`},
+		{"--nonsense", ui.ExitUsage, "", "nonsense"},
+		{"install --nonsense", ui.ExitUsage, "", "nonsense"},
+		{"install /opt/cni/bin", ui.ExitUsage, "", "install takes no arguments: /opt/cni/bin"},
+		{"install --dir " + farm + " --role bridge --role nonsense", ui.ExitUsage, "", "--role nonsense: no such plugin"},
+		{"install --dir=", ui.ExitUsage, "", "--dir is empty"},
+		{"roles --output xml", ui.ExitUsage, "", "--output xml: want text or json"},
+		{"dhcp", ui.ExitOK, "daemon ", ""},
+		{"dhcp daemon --help", ui.ExitOK, "--state-dir", ""},
+		{"dhcp nonsense", ui.ExitUsage, "", "unknown command dhcp nonsense"},
+		{"dhcp daemon nonsense", ui.ExitUsage, "", "daemon takes no arguments: nonsense"},
+		{"dhcp daemon --nonsense", ui.ExitUsage, "", "nonsense"},
+		{"dhcp daemon --timeout 0s", ui.ExitUsage, "", "--timeout 0s: want more than nothing"},
+		{"dhcp daemon --socketpath /dev/null/dhcp.sock", ui.ExitFailure, "", "/dev/null"},
+		{"install --dir /dev/null", ui.ExitFailure, "", "/dev/null"},
 	} {
 		t.Run("cnibox "+tt.args, func(t *testing.T) {
 			t.Parallel()
@@ -47,7 +49,7 @@ func TestCommandLine(t *testing.T) {
 			if exit := runCommand(args, &stdout, &stderr); exit != tt.exit {
 				t.Errorf("exit %d, want %d", exit, tt.exit)
 			}
-			if tt.exit != exitOK && stdout.Len() > 0 {
+			if tt.exit != ui.ExitOK && stdout.Len() > 0 {
 				t.Errorf("a failure printed to stdout: %s", &stdout)
 			}
 			if !strings.Contains(stdout.String(), tt.stdout) {
@@ -101,7 +103,7 @@ func TestRolesJSON(t *testing.T) {
 func commandJSON(t *testing.T, into any, args ...string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	if exit := runCommand(append([]string{"cnibox"}, args...), &stdout, &stderr); exit != exitOK {
+	if exit := runCommand(append([]string{"cnibox"}, args...), &stdout, &stderr); exit != ui.ExitOK {
 		t.Fatalf("exit %d: %s", exit, &stderr)
 	}
 	if err := json.Unmarshal(stdout.Bytes(), into); err != nil {

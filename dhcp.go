@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/ipam/dhcp/daemon"
 )
 
@@ -40,16 +41,8 @@ func dhcpCommand() *cli.Command {
 				&cli.DurationFlag{Name: "resendmax", Usage: "the longest time between two requests", Value: t.ResendMax},
 				&cli.DurationFlag{Name: "resendtimeout", Usage: "how long a server's offer is waited for", Value: t.ResendTimeout},
 			},
-			Before:       noArguments,
-			OnUsageError: func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
-			Action:       runDaemon,
+			Action: runDaemon,
 		}},
-		Action: func(c *cli.Context) error {
-			if name := c.Args().First(); name != "" {
-				return usagef("unknown command dhcp %s", name)
-			}
-			return cli.ShowSubcommandHelp(c)
-		},
 	}
 }
 
@@ -63,7 +56,7 @@ func runDaemon(c *cli.Context) (err error) {
 	}
 	for _, d := range []string{"timeout", "resendmax", "resendtimeout"} {
 		if c.Duration(d) <= 0 {
-			return usagef("--%s %s: want more than nothing", d, c.Duration(d))
+			return ui.Usagef("--%s %s: want more than nothing", d, c.Duration(d))
 		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
@@ -74,7 +67,7 @@ func runDaemon(c *cli.Context) (err error) {
 	}
 	if file := c.String("pidfile"); file != "" {
 		if !filepath.IsAbs(file) {
-			return errors.Join(usagef("--pidfile %s: want an absolute path", file), l.Close())
+			return errors.Join(ui.Usagef("--pidfile %s: want an absolute path", file), l.Close())
 		}
 		if err := os.WriteFile(file, []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
 			return errors.Join(err, l.Close())

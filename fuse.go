@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/roles/fused"
 )
 
@@ -24,7 +25,7 @@ func fuseCommand() *cli.Command {
 				Name: "output", Aliases: []string{"o"}, Usage: "write to this `FILE`, all at once; it may be LIST itself",
 				Action: func(_ *cli.Context, path string) error {
 					if path == "" {
-						return usagef("--output is empty")
+						return ui.Usagef("--output is empty")
 					}
 					return nil
 				},
@@ -32,7 +33,7 @@ func fuseCommand() *cli.Command {
 		},
 		Before: func(c *cli.Context) error {
 			if c.Args().Len() != 1 {
-				return usagef("fuse takes one file, behind its flags: %s", strings.Join(c.Args().Slice(), " "))
+				return ui.Usagef("fuse takes one file, behind its flags: %s", strings.Join(c.Args().Slice(), " "))
 			}
 			return nil
 		},

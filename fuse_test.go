@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cnibox/cnibox/command/ui"
 )
 
 const fusible = `{"cniVersion": "1.1.0", "name": "net", "plugins": [{"type": "bridge"}, {"type": "portmap"}]}`
@@ -24,15 +26,15 @@ func TestFuseCommand(t *testing.T) {
 		stdout string // part of it
 		stderr string // part of it; empty: nothing at all
 	}{
-		{"DIR/net.conflist", exitOK, `"type": "cnibox"`, ""},
-		{"", exitUsage, "", "fuse takes one file"},
-		{"DIR/net.conflist --output DIR/x", exitUsage, "", "behind its flags: DIR/net.conflist --output DIR/x"},
-		{"--output= DIR/net.conflist", exitUsage, "", "--output is empty"},
-		{"DIR/missing", exitFailure, "", "DIR/missing: no such file"},
-		{"DIR/single.conf", exitFailure, "", "DIR/single.conf: plugins: missing; this is the configuration of a single plugin"},
-		{"--output DIR/out DIR/bad.conflist", exitFailure, "", "DIR/bad.conflist: the network configuration is not JSON"},
-		{"--output DIR/none/out DIR/net.conflist", exitFailure, "", "DIR/none/"},
-		{"--output DIR DIR/net.conflist", exitFailure, "", "DIR"},
+		{"DIR/net.conflist", ui.ExitOK, `"type": "cnibox"`, ""},
+		{"", ui.ExitUsage, "", "fuse takes one file"},
+		{"DIR/net.conflist --output DIR/x", ui.ExitUsage, "", "behind its flags: DIR/net.conflist --output DIR/x"},
+		{"--output= DIR/net.conflist", ui.ExitUsage, "", "--output is empty"},
+		{"DIR/missing", ui.ExitFailure, "", "DIR/missing: no such file"},
+		{"DIR/single.conf", ui.ExitFailure, "", "DIR/single.conf: plugins: missing; this is the configuration of a single plugin"},
+		{"--output DIR/out DIR/bad.conflist", ui.ExitFailure, "", "DIR/bad.conflist: the network configuration is not JSON"},
+		{"--output DIR/none/out DIR/net.conflist", ui.ExitFailure, "", "DIR/none/"},
+		{"--output DIR DIR/net.conflist", ui.ExitFailure, "", "DIR"},
 	} {
 		stdout, stderr, exit := runFuse(strings.ReplaceAll(tt.args, "DIR", dir))
 		if exit != tt.exit || !strings.Contains(stdout, tt.stdout) || tt.stdout == "" && stdout != "" {
@@ -79,7 +81,7 @@ func TestFuseInPlace(t *testing.T) {
 	}
 	defer func() { _ = old.Close() }()
 	want, _, _ := runFuse(path)
-	if _, stderr, exit := runFuse("-o " + path + " " + path); exit != exitOK {
+	if _, stderr, exit := runFuse("-o " + path + " " + path); exit != ui.ExitOK {
 		t.Fatal(stderr)
 	}
 	got, err := os.ReadFile(path)

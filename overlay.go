@@ -1,44 +1,33 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/overlay"
 )
 
 func overlayCommand() *cli.Command {
-	output := &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FORMAT`: text or json", Value: "text"}
-	usage := func(_ *cli.Context, err error, _ bool) error { return usageError{err} }
 	return &cli.Command{
 		Name:  "overlay",
 		Usage: "the tunnels to other nodes that the plugin vxlan makes",
 		Subcommands: []*cli.Command{
 			{
-				Name: "show", Usage: "tell what there is, and what is not as it should be", Flags: []cli.Flag{output}, OnUsageError: usage, Before: noArguments,
+				Name: "show", Usage: "tell what there is, and what is not as it should be", Flags: []cli.Flag{ui.OutputFlag()},
 				Action: func(c *cli.Context) error {
-					if f := c.String("output"); f != "text" && f != "json" {
-						return usagef("--output %s: want text or json", f)
-					}
 					return overlays(c.App.Writer, c.String("output") == "json", overlay.Verify)
 				},
 			},
 			{
-				Name: "sync", Usage: "make it so: for when the machine has started, and for timers", OnUsageError: usage, Before: noArguments,
+				Name: "sync", Usage: "make it so: for when the machine has started, and for timers",
 				Description: "Reads the lists of peers that are in files anew, and knows those of configurations as the last pod came with them.",
 				Action:      func(c *cli.Context) error { return overlays(c.App.Writer, false, overlay.Sync) },
 			},
-		},
-		Action: func(c *cli.Context) error {
-			if name := c.Args().First(); name != "" {
-				return usagef("unknown command overlay %s", name)
-			}
-			return cli.ShowSubcommandHelp(c)
 		},
 	}
 }
@@ -76,9 +65,7 @@ func overlays(out io.Writer, asJSON bool, treat func(*netutil.Namespace, *overla
 		reports = append(reports, r)
 	}
 	if asJSON {
-		encoder := json.NewEncoder(out)
-		encoder.SetIndent("", "  ")
-		errs = append(errs, encoder.Encode(reports))
+		errs = append(errs, ui.JSON(out, reports))
 		return errors.Join(errs...)
 	}
 	for i := range reports {
