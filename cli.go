@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cnibox/cnibox/command/completion"
+	"github.com/cnibox/cnibox/command/manual"
 	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/roles"
 )
@@ -24,7 +27,12 @@ func commandLine(args []string) int {
 }
 
 func runCommand(args []string, stdout, stderr io.Writer) int {
-	err := newApp(stdout, stderr).Run(args)
+	app := newApp(stdout, stderr)
+	if last := len(args) - 1; last > 0 && args[last] == ui.CompleteArg {
+		ui.Complete(app, args[1:last])
+		return ui.ExitOK
+	}
+	err := ui.Run(context.Background(), app, args[1:])
 	if err == nil {
 		return ui.ExitOK
 	}
@@ -41,50 +49,27 @@ func runCommand(args []string, stdout, stderr io.Writer) int {
 }
 
 func newApp(stdout, stderr io.Writer) *cli.App {
-	app := &cli.App{
-		Name:  "cnibox",
+	return &cli.App{
+		Name:  executableName,
 		Usage: "every CNI plugin of a Linux node in one executable",
 		Description: "Called by the name of a plugin (a symlink, or `cnibox bridge`), it is that plugin.\n" +
 			"Called by any other name it is this command line.",
-		Version:         version,
-		Writer:          stdout,
-		ErrWriter:       stderr,
-		HideHelpCommand: true,
-		OnUsageError:    ui.OnUsageError,
-		ExitErrHandler:  func(*cli.Context, error) {}, // never exits by itself
-		Commands:        []*cli.Command{installCommand(), uninstallCommand(), dhcpCommand(), fuseCommand(), syncCommand(), overlayCommand(), rolesCommand(), versionCommand()},
-		Action: func(c *cli.Context) error {
-			if name := c.Args().First(); name != "" {
-				return ui.Usagef("unknown command or plugin %q", name)
-			}
-			return cli.ShowAppHelp(c)
+		Version:   version,
+		Writer:    stdout,
+		ErrWriter: stderr,
+		Commands: []*cli.Command{
+			installCommand(),
+			uninstallCommand(),
+			fuseCommand(),
+			syncCommand(),
+			overlayCommand(),
+			dhcpCommand(),
+			rolesCommand(),
+			versionCommand(),
+			completion.Command(),
+			manual.Command(),
 		},
 	}
-	app.Commands = manners(app.Commands)
-	return app
-}
-
-// manners has commands, and those below them, treat what was typed wrongly alike.
-func manners(commands []*cli.Command) []*cli.Command {
-	for _, command := range commands {
-		command.OnUsageError = ui.OnUsageError
-		if command.ArgsUsage == "" && command.Subcommands == nil {
-			command.Before = ui.NoArguments
-		}
-		if command.Subcommands != nil && command.Action == nil {
-			command.Action = groupAction
-		}
-		manners(command.Subcommands)
-	}
-	return commands
-}
-
-// groupAction is what a command does that has others below it and was called without one.
-func groupAction(c *cli.Context) error {
-	if name := c.Args().First(); name != "" {
-		return ui.Usagef("unknown command %s %s", c.Command.Name, name)
-	}
-	return cli.ShowSubcommandHelp(c)
 }
 
 func dirFlag() cli.Flag {

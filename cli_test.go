@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ func TestCommandLine(t *testing.T) {
 		stdout string // part of it
 		stderr string // part of it; empty: nothing at all
 	}{
-		{"", ui.ExitOK, "COMMANDS:", ""},
+		{"", ui.ExitOK, "Commands:", ""},
 		{"--help", ui.ExitOK, "install ", ""},
 		{"install --help", ui.ExitOK, "--force", ""},
 		{"version", ui.ExitOK, "CNI 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0\n", ""},
@@ -41,6 +42,15 @@ func TestCommandLine(t *testing.T) {
 		{"dhcp daemon --timeout 0s", ui.ExitUsage, "", "--timeout 0s: want more than nothing"},
 		{"dhcp daemon --socketpath /dev/null/dhcp.sock", ui.ExitFailure, "", "/dev/null"},
 		{"install --dir /dev/null", ui.ExitFailure, "", "/dev/null"},
+		{"overlay", ui.ExitOK, "  show  ", ""},
+		{"overlay nonsense", ui.ExitUsage, "", "unknown command overlay nonsense"},
+		{"roles -o json", ui.ExitOK, `"name": "bridge"`, ""},
+		{"fuse /dev/null nonsense", ui.ExitUsage, "", "fuse takes one file: /dev/null nonsense"},
+		{"completion tcsh", ui.ExitUsage, "", "completion tcsh: want one of bash, zsh, fish"},
+		{"completion zsh", ui.ExitOK, "#compdef cnibox", ""},
+		{"man", ui.ExitOK, `\fBcnibox\-install(8)\fR`, ""},
+		{"man overlay", ui.ExitOK, "cnibox overlay show [OPTIONS]", ""},
+		{"man nonsense", ui.ExitUsage, "", "man nonsense: there is no such command"},
 	} {
 		t.Run("cnibox "+tt.args, func(t *testing.T) {
 			t.Parallel()
@@ -108,5 +118,25 @@ func commandJSON(t *testing.T, into any, args ...string) {
 	}
 	if err := json.Unmarshal(stdout.Bytes(), into); err != nil {
 		t.Fatalf("%v in %s", err, &stdout)
+	}
+}
+
+// Bash itself completes, by the script that the program prints and with what the program then answers.
+func TestBashCompletes(t *testing.T) {
+	t.Parallel()
+	const try = `PATH=$1:$PATH; source <(cnibox completion bash)
+		shift; COMP_WORDS=(cnibox "$@"); COMP_CWORD=$#; _cnibox cnibox; echo "${COMPREPLY[*]}"`
+	dir := filepath.Dir(builtExecutable(t))
+	for _, tt := range []struct{ typed, want string }{
+		{"ov", "overlay\n"},
+		{"overlay show --o", "--output\n"},
+		{"overlay show -o ", "text json\n"},
+		{"completion ", "bash zsh fish\n"},
+		{"install --dir ", "\n"},
+	} {
+		out, err := exec.Command("bash", append([]string{"-c", try, "bash", dir}, strings.Split(tt.typed, " ")...)...).CombinedOutput()
+		if err != nil || string(out) != tt.want {
+			t.Errorf("%s<tab>: got %q (%v), want %q", tt.typed, out, err, tt.want)
+		}
 	}
 }

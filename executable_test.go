@@ -56,6 +56,15 @@ func TestExecutable(t *testing.T) {
 			}
 		}
 	})
+	t.Run("no method is called by its name", func(t *testing.T) {
+		program, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(program, []byte("text/template.(*state).evalField")) { // it needs the methods of all types: a megabyte
+			t.Error("something leads to text/template: cli.App.Run and cli.Show... of the command line's library do (command/ui/run.go)")
+		}
+	})
 	t.Run("no paths of this machine", func(t *testing.T) {
 		program, err := os.ReadFile(path)
 		if err != nil {

@@ -33,7 +33,7 @@ func fuseCommand() *cli.Command {
 		},
 		Before: func(c *cli.Context) error {
 			if c.Args().Len() != 1 {
-				return ui.Usagef("fuse takes one file, behind its flags: %s", strings.Join(c.Args().Slice(), " "))
+				return ui.Usagef("fuse takes one file: %s", strings.Join(c.Args().Slice(), " "))
 			}
 			return nil
 		},

@@ -28,7 +28,7 @@ func TestFuseCommand(t *testing.T) {
 	}{
 		{"DIR/net.conflist", ui.ExitOK, `"type": "cnibox"`, ""},
 		{"", ui.ExitUsage, "", "fuse takes one file"},
-		{"DIR/net.conflist --output DIR/x", ui.ExitUsage, "", "behind its flags: DIR/net.conflist --output DIR/x"},
+		{"DIR/net.conflist DIR/x", ui.ExitUsage, "", "fuse takes one file: DIR/net.conflist DIR/x"},
 		{"--output= DIR/net.conflist", ui.ExitUsage, "", "--output is empty"},
 		{"DIR/missing", ui.ExitFailure, "", "DIR/missing: no such file"},
 		{"DIR/single.conf", ui.ExitFailure, "", "DIR/single.conf: plugins: missing; this is the configuration of a single plugin"},

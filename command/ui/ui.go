@@ -24,18 +24,15 @@ var ErrFindings = errors.New("not all is right")
 // UsageError is a mistake of who typed the command.
 type UsageError struct{ error }
 
+// Unwrap is what the mistake was.
+func (e UsageError) Unwrap() error { return e.error }
+
 // Usagef makes a UsageError.
 func Usagef(format string, args ...any) error { return UsageError{fmt.Errorf(format, args...)} }
 
-// OnUsageError makes a UsageError of what the flags' parser has to say.
-func OnUsageError(_ *cli.Context, err error, _ bool) error { return UsageError{err} }
-
-// NoArguments is the Before of commands that take flags only.
-func NoArguments(c *cli.Context) error {
-	if c.Args().Present() {
-		return Usagef("%s takes no arguments: %s", c.Command.Name, strings.Join(c.Args().Slice(), " "))
-	}
-	return nil
+// noArguments is the error of a command that takes flags only.
+func noArguments(c *cli.Context) error {
+	return Usagef("%s takes no arguments: %s", c.Command.Name, strings.Join(c.Args().Slice(), " "))
 }
 
 // OutputFlag chooses between what people read and what programs read: text or json.
@@ -59,7 +56,7 @@ func ChoiceFlag(name, alias string, choices ...string) cli.Flag {
 	if alias != "" {
 		f.Aliases = []string{alias}
 	}
-	return f
+	return &choice{f, choices}
 }
 
 // either is "a, b or c".
@@ -77,4 +74,23 @@ func JSON(out io.Writer, v any) error {
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
+}
+
+const examplesHeading = "Examples:"
+
+// Describe is a command's description: text, and calls as examples.
+func Describe(text string, examples ...string) string {
+	return text + "\n\n" + examplesHeading + "\n  " + strings.Join(examples, "\n  ")
+}
+
+// SplitDescription is what Describe was called with.
+func SplitDescription(description string) (text string, examples []string) {
+	text, list, found := strings.Cut(description, examplesHeading+"\n")
+	if !found {
+		return description, nil
+	}
+	for line := range strings.Lines(list) {
+		examples = append(examples, strings.TrimSpace(line))
+	}
+	return strings.TrimSpace(text), examples
 }
