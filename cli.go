@@ -88,8 +88,9 @@ func installCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "install",
 		Usage: "copy this program into a folder, with a symlink for each plugin",
-		Description: "All or nothing, and atomic: a runtime finds either the old plugins or the new ones, and calls that run\n" +
+		Description: ui.Describe("All or nothing, and atomic: a runtime finds either the old plugins or the new ones, and calls that run\n"+
 			"meanwhile go on. A program that is not cnibox's is left alone, unless --force is given.",
+			"cnibox install", "cnibox install --dir /usr/lib/cni --force", "cnibox install --role bridge --role host-local"),
 		Flags: []cli.Flag{
 			dirFlag(),
 			&cli.StringSliceFlag{Name: "role", Usage: "install only this `PLUGIN`; may be repeated"},
@@ -150,7 +151,7 @@ func uninstallCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "uninstall",
 		Usage:       "remove what install made",
-		Description: "Removes the symlinks and the program, and puts kept programs back. Nothing else is touched.",
+		Description: ui.Describe("Removes the symlinks and the program, and puts kept programs back. Nothing else is touched.", "cnibox uninstall"),
 		Flags:       []cli.Flag{dirFlag()},
 		Action:      func(c *cli.Context) error { return uninstall(c.App.Writer, c.String("dir")) },
 	}
@@ -182,9 +183,10 @@ func uninstall(out io.Writer, dir string) (err error) {
 
 func rolesCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "roles",
-		Usage: "list the plugins that this program is",
-		Flags: []cli.Flag{ui.OutputFlag()},
+		Name:        "roles",
+		Usage:       "list the plugins that this program is",
+		Description: ui.Describe("Each is called by its name: through a symlink, or as the only argument.", "cnibox roles", "cnibox roles --output json"),
+		Flags:       []cli.Flag{ui.OutputFlag()},
 		Action: func(c *cli.Context) error {
 			infos := roleInfos()
 			if c.String("output") == "json" {
@@ -202,9 +204,10 @@ func rolesCommand() *cli.Command {
 
 func versionCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "version",
-		Usage: "print version, platform and the CNI versions spoken",
-		Flags: []cli.Flag{ui.OutputFlag()},
+		Name:        "version",
+		Usage:       "print version, platform and the CNI versions spoken",
+		Description: ui.Describe("The versions are those of the CNI specification.", "cnibox version --output json"),
+		Flags:       []cli.Flag{ui.OutputFlag()},
 		Action: func(c *cli.Context) error {
 			v := versionInfo{version, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, roles.Versions()}
 			if c.String("output") == "json" {

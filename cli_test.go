@@ -3,10 +3,14 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/urfave/cli/v2"
 
 	"github.com/cnibox/cnibox/command/ui"
 )
@@ -119,6 +123,29 @@ func commandJSON(t *testing.T, into any, args ...string) {
 	if err := json.Unmarshal(stdout.Bytes(), into); err != nil {
 		t.Fatalf("%v in %s", err, &stdout)
 	}
+}
+
+// Every command says what it is, and gives an example of a call.
+func TestCommandsHaveExamples(t *testing.T) {
+	t.Parallel()
+	var walk func(name string, commands []*cli.Command)
+	walk = func(name string, commands []*cli.Command) {
+		for _, c := range commands {
+			name := name + " " + c.Name
+			_, examples := ui.SplitDescription(c.Description)
+			switch {
+			case c.Usage == "" || strings.HasSuffix(c.Usage, "."):
+				t.Errorf("%s: usage %q", name, c.Usage)
+			case c.Subcommands != nil:
+				walk(name, c.Subcommands)
+			case len(examples) == 0:
+				t.Errorf("%s: no example", name)
+			case !slices.ContainsFunc(examples, func(e string) bool { return strings.Contains(e, name) }):
+				t.Errorf("%s: no example of it: %q", name, examples)
+			}
+		}
+	}
+	walk(executableName, newApp(io.Discard, io.Discard).Commands)
 }
 
 // Bash itself completes, by the script that the program prints and with what the program then answers.

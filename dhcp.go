@@ -29,8 +29,9 @@ func dhcpCommand() *cli.Command {
 		Subcommands: []*cli.Command{{
 			Name:  "daemon",
 			Usage: "ask DHCP servers for pods' addresses, and keep their leases",
-			Description: "Runs until SIGTERM. Leases are kept on disk: started again, it goes on renewing them. A socket that systemd\n" +
+			Description: ui.Describe("Runs until SIGTERM. Leases are kept on disk: started again, it goes on renewing them. A socket that systemd\n"+
 				"hands over (LISTEN_FDS) is taken.",
+				"cnibox dhcp daemon", "cnibox dhcp daemon --broadcast --pidfile /run/cnibox-dhcp.pid"),
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "socketpath", Usage: "the `SOCKET` on which plugins call (ipam.daemonSocketPath)", Value: daemon.DefaultSocket},
 				&cli.StringFlag{Name: "state-dir", Usage: "the `FOLDER` for leases", Value: daemon.DefaultState},

@@ -18,8 +18,9 @@ func fuseCommand() *cli.Command {
 		Name:      "fuse",
 		Usage:     "write a network configuration list in the form that runs its plugins in one process",
 		ArgsUsage: "LIST",
-		Description: "LIST is a .conflist file. What is written is a list too, with the one plugin cnibox, which holds those of LIST.\n" +
+		Description: ui.Describe("LIST is a .conflist file. What is written is a list too, with the one plugin cnibox, which holds those of LIST.\n"+
 			"Pods that were attached by the one can be checked and deleted by the other.",
+			"cnibox fuse /etc/cni/net.d/10-net.conflist", "cnibox fuse --output net.conflist net.conflist"),
 		Flags: []cli.Flag{
 			&cli.StringFlag{
 				Name: "output", Aliases: []string{"o"}, Usage: "write to this `FILE`, all at once; it may be LIST itself",

@@ -18,15 +18,18 @@ func overlayCommand() *cli.Command {
 		Usage: "the tunnels to other nodes that the plugin vxlan makes",
 		Subcommands: []*cli.Command{
 			{
-				Name: "show", Usage: "tell what there is, and what is not as it should be", Flags: []cli.Flag{ui.OutputFlag()},
+				Name: "show", Usage: "tell what there is, and what is not as it should be",
+				Description: ui.Describe("One line for each tunnel, and one for each difference.", "cnibox overlay show", "cnibox overlay show --output json"),
+				Flags:       []cli.Flag{ui.OutputFlag()},
 				Action: func(c *cli.Context) error {
 					return overlays(c.App.Writer, c.String("output") == "json", overlay.Verify)
 				},
 			},
 			{
 				Name: "sync", Usage: "make it so: for when the machine has started, and for timers",
-				Description: "Reads the lists of peers that are in files anew, and knows those of configurations as the last pod came with them.",
-				Action:      func(c *cli.Context) error { return overlays(c.App.Writer, false, overlay.Sync) },
+				Description: ui.Describe("Reads the lists of peers that are in files anew, and knows those of configurations as the last pod came with them.",
+					"cnibox overlay sync"),
+				Action: func(c *cli.Context) error { return overlays(c.App.Writer, false, overlay.Sync) },
 			},
 		},
 	}

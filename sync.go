@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/roles/firewall"
 )
@@ -16,8 +17,9 @@ func syncCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "sync",
 		Usage: "make anew what pods are missing in the packet filter",
-		Description: "Puts back what something else has thrown out: \"nft flush ruleset\", a firewall that was reloaded. The next call of a\n" +
+		Description: ui.Describe("Puts back what something else has thrown out: \"nft flush ruleset\", a firewall that was reloaded. The next call of a\n"+
 			"plugin does so too where all is gone; this is for a timer, or for after a reload. What stands is left alone.",
+			"cnibox sync"),
 		Action: func(c *cli.Context) error { return syncFilter(c.Context, c.App.Writer) },
 	}
 }

@@ -18,7 +18,7 @@ func programPage(app *cli.App) string {
 	p.section("NAME")
 	p.text(program + " - " + app.Usage)
 	p.section("SYNOPSIS")
-	p.text(program + " COMMAND [OPTIONS] [ARGUMENTS]\n" + program + " PLUGIN")
+	p.text(program + " COMMAND [OPTIONS] [ARGUMENTS]\n\n" + program + " PLUGIN")
 	p.section("DESCRIPTION")
 	p.text(app.Description)
 	p.section("COMMANDS")
@@ -86,7 +86,10 @@ func ways(c *cli.Command, before string) (all []string) {
 }
 
 // page is text in the language of man(7).
-type page struct{ strings.Builder }
+type page struct {
+	strings.Builder
+	fresh bool // nothing stands in the section yet
+}
 
 func (p *page) line(format string, args ...any) { _, _ = fmt.Fprintf(p, format+"\n", args...) }
 
@@ -94,17 +97,23 @@ func (p *page) title(name string) {
 	p.line(`.TH "%s" 8 "" "%s" "%s"`, escape(strings.ToUpper(name)), program, "System administration")
 }
 
-func (p *page) section(name string) { p.line(`.SH "%s"`, escape(name)) }
+func (p *page) section(name string) {
+	p.line(`.SH "%s"`, escape(name))
+	p.fresh = true
+}
 
 // text writes paragraphs, which empty lines part; lines that are indented stay as they are.
 func (p *page) text(text string) {
 	for paragraph := range strings.SplitSeq(strings.TrimSpace(text), "\n\n") {
-		p.line(".PP")
+		if !p.fresh {
+			p.line(".PP")
+		}
+		p.fresh = false
 		if strings.HasPrefix(paragraph, " ") {
 			p.literal(strings.Split(paragraph, "\n"))
 			continue
 		}
-		p.line("%s", strings.ReplaceAll(escape(paragraph), "\n", "\n.br\n"))
+		p.line("%s", escape(paragraph))
 	}
 }
 
