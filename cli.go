@@ -13,7 +13,11 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/cnibox/cnibox/command/completion"
+	"github.com/cnibox/cnibox/command/dhcp"
+	"github.com/cnibox/cnibox/command/fuse"
 	"github.com/cnibox/cnibox/command/manual"
+	"github.com/cnibox/cnibox/command/overlay"
+	"github.com/cnibox/cnibox/command/sync"
 	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/roles"
 )
@@ -27,25 +31,7 @@ func commandLine(args []string) int {
 }
 
 func runCommand(args []string, stdout, stderr io.Writer) int {
-	app := newApp(stdout, stderr)
-	if last := len(args) - 1; last > 0 && args[last] == ui.CompleteArg {
-		ui.Complete(app, args[1:last])
-		return ui.ExitOK
-	}
-	err := ui.Run(context.Background(), app, args[1:])
-	if err == nil {
-		return ui.ExitOK
-	}
-	if errors.Is(err, ui.ErrFindings) {
-		return ui.ExitFailure
-	}
-	_, _ = fmt.Fprintf(stderr, "cnibox: %v\n", err)
-	var usage ui.UsageError
-	if errors.As(err, &usage) {
-		_, _ = fmt.Fprintln(stderr, "cnibox --help lists commands and flags.")
-		return ui.ExitUsage
-	}
-	return ui.ExitFailure
+	return ui.Main(context.Background(), newApp(stdout, stderr), args[1:])
 }
 
 func newApp(stdout, stderr io.Writer) *cli.App {
@@ -60,10 +46,10 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			installCommand(),
 			uninstallCommand(),
-			fuseCommand(),
-			syncCommand(),
-			overlayCommand(),
-			dhcpCommand(),
+			fuse.Command(),
+			sync.Command(),
+			overlay.Command(),
+			dhcp.Command(),
 			rolesCommand(),
 			versionCommand(),
 			completion.Command(),

@@ -91,6 +91,11 @@ func dispatch(args []string) int {
 	return plugin(name, table)
 }
 
+// isDaemon tells whether the program is called as the reference's daemon is: by the plugin's name, with the word daemon.
+func isDaemon(args []string) bool {
+	return len(args) > 1 && filepath.Base(args[0]) == "dhcp" && args[1] == "daemon"
+}
+
 func plugin(name string, table roles.Table) int {
 	if path := os.Getenv("CNIBOX_TRACE"); path != "" {
 		if err := trace.Enable(path, os.Getenv("TRACEPARENT")); err != nil {

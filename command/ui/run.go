@@ -9,6 +9,27 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+// Main does what the arguments say (the program's name is not one of them), tells of what went wrong, and returns what to exit with.
+func Main(ctx context.Context, app *cli.App, args []string) int {
+	if last := len(args) - 1; last >= 0 && args[last] == CompleteArg {
+		Complete(app, args[:last])
+		return ExitOK
+	}
+	err := Run(ctx, app, args)
+	switch {
+	case err == nil:
+		return ExitOK
+	case errors.Is(err, ErrFindings):
+		return ExitFailure
+	}
+	_, _ = fmt.Fprintf(app.ErrWriter, "%s: %v\n", app.Name, err)
+	if usage := (UsageError{}); errors.As(err, &usage) {
+		_, _ = fmt.Fprintf(app.ErrWriter, "%s --help lists commands and flags.\n", app.Name)
+		return ExitUsage
+	}
+	return ExitFailure
+}
+
 // Run runs the command that the arguments name; the program's name is not one of them.
 //
 // The library's own way to run one leads to its help, which text/template writes: that calls methods by their names, so that the linker would

@@ -1,11 +1,14 @@
-package main
+package fuse
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/urfave/cli/v2"
 
 	"github.com/cnibox/cnibox/command/ui"
 )
@@ -49,7 +52,8 @@ func TestFuseCommand(t *testing.T) {
 
 func runFuse(args string) (stdout, stderr string, exit int) {
 	var out, err bytes.Buffer
-	exit = runCommand(append([]string{"cnibox", "fuse"}, strings.Fields(args)...), &out, &err)
+	app := &cli.App{Name: "cnibox", Writer: &out, ErrWriter: &err, Commands: []*cli.Command{Command()}}
+	exit = ui.Main(context.Background(), app, append([]string{"fuse"}, strings.Fields(args)...))
 	return out.String(), err.String(), exit
 }
 

@@ -1,4 +1,5 @@
-package main
+// Package fuse is the command that makes one plugin of a list of plugins.
+package fuse
 
 import (
 	"errors"
@@ -13,7 +14,8 @@ import (
 	"github.com/cnibox/cnibox/roles/fused"
 )
 
-func fuseCommand() *cli.Command {
+// Command is `cnibox fuse`.
+func Command() *cli.Command {
 	return &cli.Command{
 		Name:      "fuse",
 		Usage:     "write a network configuration list in the form that runs its plugins in one process",
@@ -71,7 +73,7 @@ func fuseFile(path string) (os.FileInfo, []byte, error) {
 
 // replaceFile gives a file new content in one step. The temporary file has a name that runtimes, which watch the folder, pass over.
 func replaceFile(path string, content []byte, mode os.FileMode) (err error) {
-	temp, err := os.CreateTemp(filepath.Dir(path), tempPrefix+"*.tmp")
+	temp, err := os.CreateTemp(filepath.Dir(path), ".cnibox-*.tmp")
 	if err != nil {
 		return err
 	}

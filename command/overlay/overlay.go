@@ -1,4 +1,5 @@
-package main
+// Package overlay is the commands that look at the tunnels to other nodes, and put them right.
+package overlay
 
 import (
 	"errors"
@@ -12,7 +13,8 @@ import (
 	"github.com/cnibox/cnibox/netutil/overlay"
 )
 
-func overlayCommand() *cli.Command {
+// Command is `cnibox overlay`.
+func Command() *cli.Command {
 	return &cli.Command{
 		Name:  "overlay",
 		Usage: "the tunnels to other nodes that the plugin vxlan makes",

@@ -1,4 +1,5 @@
-package main
+// Package sync is the command that makes anew what pods are missing in the packet filter.
+package sync
 
 import (
 	"context"
@@ -13,19 +14,20 @@ import (
 	"github.com/cnibox/cnibox/roles/firewall"
 )
 
-func syncCommand() *cli.Command {
+// Command is `cnibox sync`.
+func Command() *cli.Command {
 	return &cli.Command{
 		Name:  "sync",
 		Usage: "make anew what pods are missing in the packet filter",
 		Description: ui.Describe("Puts back what something else has thrown out: \"nft flush ruleset\", a firewall that was reloaded. The next call of a\n"+
 			"plugin does so too where all is gone; this is for a timer, or for after a reload. What stands is left alone.",
 			"cnibox sync"),
-		Action: func(c *cli.Context) error { return syncFilter(c.Context, c.App.Writer) },
+		Action: func(c *cli.Context) error { return Filter(c.Context, c.App.Writer) },
 	}
 }
 
-// syncFilter restores the packet filter of the namespace that the program runs in, and says what it did.
-func syncFilter(ctx context.Context, out io.Writer) error {
+// Filter restores the packet filter of the namespace that the program runs in, and says what it did.
+func Filter(ctx context.Context, out io.Writer) error {
 	host, err := netutil.Current()
 	if err != nil {
 		return err

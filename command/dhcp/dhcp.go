@@ -1,4 +1,5 @@
-package main
+// Package dhcp is the command that runs the daemon of the plugin dhcp.
+package dhcp
 
 import (
 	"context"
@@ -16,12 +17,8 @@ import (
 	"github.com/cnibox/cnibox/ipam/dhcp/daemon"
 )
 
-// isDaemon tells whether the program is called as the reference's daemon is: by the plugin's name, with the word daemon.
-func isDaemon(args []string) bool {
-	return len(args) > 1 && filepath.Base(args[0]) == "dhcp" && args[1] == "daemon"
-}
-
-func dhcpCommand() *cli.Command {
+// Command is `cnibox dhcp`.
+func Command() *cli.Command {
 	t := daemon.DefaultTiming()
 	return &cli.Command{
 		Name:  "dhcp",
