@@ -31,6 +31,15 @@ func commandLine(args []string) int {
 }
 
 func runCommand(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 3 && (args[2] == "--help" || args[2] == "-h") {
+		for _, r := range roleInfos() {
+			if r.Name == args[1] && r.Name != "dhcp" { // that is a command too
+				_, _ = fmt.Fprintf(stdout, "%s - plugin (%s): %s\n\nA runtime calls it, with CNI_COMMAND and a configuration on standard input.\n"+
+					"`cnibox schema %s` tells its keys.\n", r.Name, r.Kind, r.Summary, r.Name)
+				return ui.ExitOK
+			}
+		}
+	}
 	return ui.Main(context.Background(), newApp(stdout, stderr), args[1:])
 }
 

@@ -50,6 +50,8 @@ func TestCommandLine(t *testing.T) {
 		{"overlay nonsense", ui.ExitUsage, "", "unknown command overlay nonsense"},
 		{"roles -o json", ui.ExitOK, `"name": "bridge"`, ""},
 		{"fuse /dev/null nonsense", ui.ExitUsage, "", "fuse takes one file: /dev/null nonsense"},
+		{"bridge --help", ui.ExitOK, "bridge - plugin (main): joins pods to a bridge by a veth pair\n", ""},
+		{"help install", ui.ExitOK, "--force", ""},
 		{"completion tcsh", ui.ExitUsage, "", "completion tcsh: want one of bash, zsh, fish"},
 		{"completion zsh", ui.ExitOK, "#compdef cnibox", ""},
 		{"man", ui.ExitOK, `\fBcnibox\-install(8)\fR`, ""},

@@ -172,7 +172,7 @@ func TestDispatch(t *testing.T) {
 	t.Parallel()
 	executable := builtExecutable(t)
 	for _, tt := range []struct{ env, args, want string }{
-		{"", "", "COMMANDS:"},
+		{"", "", "Commands:"},
 		{"", "version", "cnibox "},
 		{"CNI_COMMAND=VERSION", "version", "CNI 0.1.0, "},
 		{"", "cnibox", "cnibox as the CNI plugin cnibox: to be called by"},

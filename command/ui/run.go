@@ -60,8 +60,10 @@ func Run(ctx context.Context, app *cli.App, args []string) error {
 // runNone is what is done where no command is named.
 func runNone(app *cli.App, args []string) error {
 	switch {
-	case len(args) == 0 || isHelp(args[0]):
+	case len(args) == 0 || isHelp(args[0]) || len(args) == 1 && args[0] == "help":
 		return appHelp(app)
+	case args[0] == "help":
+		return Run(context.Background(), app, append(args[1:len(args):len(args)], "--help"))
 	case args[0] == "--version" || args[0] == "-v":
 		_, err := fmt.Fprintf(app.Writer, "%s version %s\n", app.Name, app.Version)
 		return err
@@ -71,6 +73,7 @@ func runNone(app *cli.App, args []string) error {
 	return Usagef("unknown command or plugin %q", args[0])
 }
 
+// isHelp tells whether an argument asks for help.
 func isHelp(arg string) bool { return arg == "--help" || arg == "-h" || arg == "-help" }
 
 // call runs a command with its flags read.

@@ -62,6 +62,9 @@ func TestRun(t *testing.T) {
 		{args: "--nonsense", mistake: "unknown flag --nonsense"},
 		{args: "nonsense", mistake: `unknown command or plugin "nonsense"`},
 		{args: "say --help a", want: called{}},
+		{args: "help", want: called{}},
+		{args: "help group say", want: called{}},
+		{args: "help nonsense", mistake: `unknown command or plugin "nonsense"`},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			t.Parallel()
