@@ -167,3 +167,6 @@ func (f field) parse(s string) ([]byte, bool) {
 		return packMark(uint32(n)), err == nil
 	}
 }
+
+// markOf reads what packMark wrote.
+func markOf(b []byte) uint32 { return binary.NativeEndian.Uint32(b) }

@@ -11,6 +11,8 @@ type Device struct {
 	Link
 	AltNames    []string // further names, of up to 127 bytes (kernel 5.5)
 	Bus, Parent string   // what it is the interface of: "pci" and "0000:03:00.0" (kernel 5.14); empty for software
+	// PeerNamespace is the number, in the namespace of the socket, of the one that Peer is in; NoNamespace: the link's own.
+	PeerNamespace int
 }
 
 // RunsUntold tells of a link whose driver does not keep its operational state (IF_OPER_UNKNOWN) that it carries traffic all the same
@@ -23,7 +25,7 @@ func ParseDevice(b []byte) *Device {
 	if l == nil {
 		return nil
 	}
-	d := &Device{Link: *l}
+	d := &Device{Link: *l, PeerNamespace: NoNamespace}
 	rawnl.Each(b[headerOfLink:], func(kind uint16, v []byte) {
 		switch kind {
 		case unix.IFLA_PROP_LIST:
@@ -32,6 +34,8 @@ func ParseDevice(b []byte) *Device {
 					d.AltNames = append(d.AltNames, rawnl.String(v))
 				}
 			})
+		case unix.IFLA_LINK_NETNSID:
+			d.PeerNamespace = int(int32(number(v)))
 		case unix.IFLA_PARENT_DEV_NAME:
 			d.Parent = rawnl.String(v)
 		case unix.IFLA_PARENT_DEV_BUS_NAME:

@@ -163,6 +163,11 @@ func GetRoot(link int) rawnl.Message {
 	return traffic(unix.RTM_GETQDISC, unix.NLM_F_ECHO, link, 0, atRoot, 0, "", nil)
 }
 
+// GetQdiscs asks for the disciplines of all links.
+func GetQdiscs() rawnl.Message {
+	return rawnl.Message{Type: unix.RTM_GETQDISC, Flags: unix.NLM_F_DUMP, Body: make([]byte, headerOfTraffic)}
+}
+
 // GetChild asks for the discipline below ShapedClass.
 func GetChild(link int) rawnl.Message {
 	return traffic(unix.RTM_GETQDISC, unix.NLM_F_ECHO, link, 0, ShapedClass, 0, "", nil)
@@ -181,7 +186,7 @@ func rateSpec(rate uint64) []byte {
 	return b
 }
 
-// ParseQdisc reads an answer to GetRoot, GetChild or GetClass; nil if it is none.
+// ParseQdisc reads an answer to GetRoot, GetQdiscs, GetChild or GetClass; nil if it is none.
 func ParseQdisc(b []byte) *Qdisc {
 	if len(b) < headerOfTraffic {
 		return nil

@@ -72,6 +72,11 @@ func GetAddrs(link int, like netip.Addr) rawnl.Message {
 	return rawnl.Message{Type: unix.RTM_GETADDR, Flags: unix.NLM_F_DUMP, Body: addrBody(like, 0, link, nil)}
 }
 
+// GetAllAddrs asks for the addresses of all links, of both families.
+func GetAllAddrs() rawnl.Message {
+	return rawnl.Message{Type: unix.RTM_GETADDR, Flags: unix.NLM_F_DUMP, Body: make([]byte, headerOfAddress)}
+}
+
 // ParseAddr reads an answer to GetAddrs; ok is false if it is none.
 func ParseAddr(b []byte) (a Addr, ok bool) {
 	if len(b) < headerOfAddress {
