@@ -15,9 +15,12 @@ import (
 	"github.com/cnibox/cnibox/command/completion"
 	"github.com/cnibox/cnibox/command/dhcp"
 	"github.com/cnibox/cnibox/command/fuse"
+	"github.com/cnibox/cnibox/command/inspect"
 	"github.com/cnibox/cnibox/command/manual"
 	"github.com/cnibox/cnibox/command/overlay"
 	"github.com/cnibox/cnibox/command/sync"
+	"github.com/cnibox/cnibox/command/top"
+	"github.com/cnibox/cnibox/command/topology"
 	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/roles"
 )
@@ -55,6 +58,9 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			installCommand(),
 			uninstallCommand(),
+			inspect.Command(),
+			top.Command(),
+			topology.Command(),
 			fuse.Command(),
 			sync.Command(),
 			overlay.Command(),

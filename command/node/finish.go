@@ -17,7 +17,6 @@ func (r *reader) finish() {
 		a.Ports = portsOf(a, r.confOf(a))
 		a.Limits = r.limitsOf(a)
 		a.Rules = rulesOf(a)
-		slices.SortFunc(a.Reserved, netip.Addr.Compare)
 		r.judge(a)
 		a.State = a.state()
 	}
@@ -48,10 +47,10 @@ func addressOf(e nft.Entry) netip.Addr {
 
 // portsOf are the ports that the packet filter leads to an attachment; where it knows of none, those that the runtime asked for, if a plugin of the
 // list was to make them.
-func portsOf(a *Attachment, c *conf) (out []Port) {
+func portsOf(a *Attachment, c *conf) (out []*Port) {
 	for _, h := range a.sources.held {
 		for _, p := range h.Ports {
-			port := Port{Protocol: protocolName(p.Protocol), HostIP: p.HostIP, HostPort: p.HostPort, Addr: p.Addr, Port: p.Port}
+			port := &Port{Protocol: protocolName(p.Protocol), HostIP: p.HostIP, HostPort: p.HostPort, Addr: p.Addr, Port: p.Port}
 			for _, c := range p.Conditions {
 				not := ""
 				if c.Negate {
@@ -65,10 +64,10 @@ func portsOf(a *Attachment, c *conf) (out []Port) {
 	if len(out) == 0 && c.has("portmap") {
 		for _, m := range a.sources.asked {
 			host, _ := netip.ParseAddr(m.HostIP)
-			out = append(out, Port{Protocol: cmp.Or(m.Protocol, "tcp"), HostIP: host, HostPort: uint16(m.HostPort), Port: uint16(m.ContainerPort)})
+			out = append(out, &Port{Protocol: cmp.Or(m.Protocol, "tcp"), HostIP: host, HostPort: uint16(m.HostPort), Port: uint16(m.ContainerPort)})
 		}
 	}
-	slices.SortFunc(out, func(a, b Port) int {
+	slices.SortFunc(out, func(a, b *Port) int {
 		return cmp.Or(cmp.Compare(a.HostPort, b.HostPort), cmp.Compare(a.Protocol, b.Protocol), a.HostIP.Compare(b.HostIP), a.Addr.Compare(b.Addr))
 	})
 	return out
@@ -88,9 +87,9 @@ func protocolName(number uint8) string {
 
 // rulesOf are the features that an attachment has in the packet filter.
 func rulesOf(a *Attachment) (out []Rules) {
+	slices.SortFunc(a.sources.held, func(a, b *nft.Holding) int { return cmp.Compare(a.Feature, b.Feature) })
 	for _, h := range a.sources.held {
 		out = append(out, Rules{h.Feature.String(), h.Elements, h.Missing})
 	}
-	slices.SortFunc(out, func(a, b Rules) int { return cmp.Compare(a.Feature, b.Feature) })
 	return out
 }

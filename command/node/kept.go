@@ -159,8 +159,7 @@ func (r *reader) readStores() {
 	for _, dir := range r.Stores {
 		all, err := store.List(dir)
 		r.problem("addresses", err)
-		for i := range all {
-			l := &all[i]
+		for _, l := range all {
 			if l.Holder.ContainerID == "" {
 				r.finding(Finding{Orphan, fmt.Sprintf("address %s of the network %s is reserved for nobody", l.Addr, l.Network), fixGC})
 				continue

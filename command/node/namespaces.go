@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -203,14 +204,11 @@ func (r *reader) readSandboxes(host *rawnl.Socket, hostFD int) {
 
 // enter moves the thread into the namespace and reads it.
 func (n *Namespace) enter(host *rawnl.Socket, hostFD int) error {
-	fd, err := unix.Open(n.Path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	fd, err := n.move()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
-		return err
-	}
 	s, err := rawnl.Open(unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
@@ -223,6 +221,18 @@ func (n *Namespace) enter(host *rawnl.Socket, hostFD int) error {
 		return err
 	}
 	return n.read(s)
+}
+
+// move moves the thread into the namespace, of which it returns a descriptor.
+func (n *Namespace) move() (fd int, err error) {
+	fd, err = unix.Open(n.Path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+		return -1, errors.Join(err, unix.Close(fd))
+	}
+	return fd, nil
 }
 
 // nsidOf asks by what number a namespace knows another.
@@ -271,8 +281,8 @@ func parseLink(b []byte) *Link {
 		return nil
 	}
 	l := &Link{
-		Index: d.Index, Name: d.Name, Kind: d.Kind, MAC: d.MAC.String(), MTU: d.MTU, Up: d.Up(), Running: d.Running() || d.RunsUntold(),
-		Master: d.Master, Peer: d.Peer, PeerNSID: d.PeerNamespace, Alias: d.Alias, AltNames: d.AltNames, VLAN: int(d.Child.ID),
+		Index: d.Index, Name: Printable(d.Name), Kind: d.Kind, MAC: d.MAC.String(), MTU: d.MTU, Up: d.Up(), Running: d.Running() || d.RunsUntold(),
+		Master: d.Master, Peer: d.Peer, PeerNSID: d.PeerNamespace, Alias: Printable(d.Alias), AltNames: d.AltNames, VLAN: int(d.Child.ID),
 	}
 	if v, ok := rtnl.ParseVXLAN(b); ok {
 		l.VXLAN = &VXLAN{v.VNI, v.Port, v.Local}

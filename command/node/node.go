@@ -83,7 +83,7 @@ type Attachment struct {
 	Reserved  []netip.Addr   `json:"reserved,omitempty"`  // by host-local
 	Leased    bool           `json:"leased,omitempty"`    // by dhcp
 	Result    []netip.Prefix `json:"result,omitempty"`    // as the runtime keeps it
-	Ports     []Port         `json:"ports,omitempty"`
+	Ports     []*Port        `json:"ports,omitempty"`
 	Limits    *Limits        `json:"limits,omitempty"`
 	Rules     []Rules        `json:"rules,omitempty"`
 	Findings  []Finding      `json:"findings,omitempty"`
@@ -193,7 +193,17 @@ func (n *Namespace) Named(name string) *Link {
 }
 
 // At is the link of an index; nil if there is none.
-func (n *Namespace) At(index int) *Link { return n.byIndex[index] }
+func (n *Namespace) At(index int) *Link {
+	if n.byIndex != nil {
+		return n.byIndex[index]
+	}
+	for _, l := range n.Links { // of a snapshot that was read from JSON
+		if l.Index == index {
+			return l
+		}
+	}
+	return nil
+}
 
 // Of is the namespace of a number on the host; nil if there is none that could be found.
 func (n *Node) Of(nsid int) *Namespace {

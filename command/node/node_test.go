@@ -178,7 +178,7 @@ func (n *testNode) bridgedIsTold(a *node.Attachment, limited bool) {
 	if a.Bridge != "br0" || a.HostLink == nil || a.HostLink.Name != (owner.Owner{Network: "lan", ContainerID: "bridged", IfName: "eth0"}).LinkName() {
 		n.t.Errorf("bridge %q, host side %+v", a.Bridge, a.HostLink)
 	}
-	if got := fmt.Sprint(a.Ports); got != "[8053->53/udp 8080->80/tcp]" {
+	if got := fmt.Sprint(a.PortWords()); got != "[8053->53/udp 8080->80/tcp]" {
 		n.t.Errorf("ports %s", got)
 	}
 	if limited && (a.Limits == nil || a.Limits.In != 8000000 || a.Limits.Out != 4000000) {
@@ -188,7 +188,7 @@ func (n *testNode) bridgedIsTold(a *node.Attachment, limited bool) {
 	for _, r := range a.Rules {
 		features += r.Feature + " "
 	}
-	if features != "admission masquerade port mappings spoof check " {
+	if features != "masquerade port mappings spoof check admission " {
 		n.t.Errorf("rules %s", features)
 	}
 	if a.Since.IsZero() || len(a.Reserved) != 1 {

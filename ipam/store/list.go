@@ -23,7 +23,7 @@ type Listed struct {
 
 // List reads the reservations of all networks below dataDir (DefaultDir if empty), by network and address. It takes no lock and touches nothing,
 // so what changes meanwhile is in it or not. An empty file, as a crash leaves, has no container ID. It goes on after errors and joins them.
-func List(dataDir string) (out []Listed, err error) {
+func List(dataDir string) (out []*Listed, err error) {
 	if dataDir == "" {
 		dataDir = DefaultDir
 	}
@@ -42,11 +42,11 @@ func List(dataDir string) (out []Listed, err error) {
 			l, err := listed(dataDir, n.Name(), f.Name())
 			errs = append(errs, err)
 			if l != nil {
-				out = append(out, *l)
+				out = append(out, l)
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b Listed) int { return cmp.Or(cmp.Compare(a.Network, b.Network), a.Addr.Compare(b.Addr)) })
+	slices.SortFunc(out, func(a, b *Listed) int { return cmp.Or(cmp.Compare(a.Network, b.Network), a.Addr.Compare(b.Addr)) })
 	if err := errors.Join(errs...); err != nil {
 		return out, errcode.Errorf(errcode.Storage, "reservations: %w", err)
 	}

@@ -22,7 +22,7 @@ type Holding struct {
 func (h *Holding) Recorded() bool { return h.Owner != owner.Owner{} }
 
 // Holdings are all of them, in no order. Each set is listed once, and nothing is changed.
-func (t *Tables) Holdings() (out []Holding, err error) {
+func (t *Tables) Holdings() (out []*Holding, err error) {
 	err = t.locked(func(c *conn) error {
 		out = nil
 		for _, table := range []*table{t.inet, t.bridge} {
@@ -40,7 +40,7 @@ func (t *Tables) Holdings() (out []Holding, err error) {
 				}
 			}
 			for _, h := range l.held {
-				out = append(out, *h)
+				out = append(out, h)
 			}
 		}
 		return nil
