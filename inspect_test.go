@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +17,7 @@ import (
 	"github.com/containernetworking/cni/libcni"
 
 	"github.com/cnibox/cnibox/command/node"
+	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/netutil/nstest"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles/roletest"
@@ -162,21 +166,236 @@ func threeNetworks(t testing.TB) *shownNode {
 	return n
 }
 
+// The three commands tell of every pod of a healthy node, and find nothing wrong; an orphan link they name.
 func TestInspectThreeNetworks(t *testing.T) {
 	t.Parallel()
 	n := threeNetworks(t)
-	if got := told(n.inspected()); len(got) > 0 {
+	healthy := n.inspected()
+	if got := told(healthy); len(got) > 0 {
 		t.Errorf("of a healthy node: %q", got)
 	}
-	n.plantOrphan()
-	if dir := os.Getenv("CNIBOX_SCREENS"); dir != "" {
-		for name, args := range map[string]string{
-			"inspect.txt": "inspect", "details.txt": "inspect --container 0001", "top.txt": "top --count 1", "topology.txt": "topology",
-			"topology.dot": "topology --format dot", "topology.svg": "topology --format svg",
-		} {
-			if err := os.WriteFile(filepath.Join(dir, name), []byte(n.cnibox(strings.Fields(args)...)), 0o600); err != nil {
-				t.Fatal(err)
+	if len(healthy.Attachments) != 30 {
+		t.Errorf("%d attachments", len(healthy.Attachments))
+	}
+	types := map[string]int{}
+	for _, a := range healthy.Attachments {
+		types[a.Type]++
+		if a.Link == nil || a.HostLink == nil || len(a.Reserved) == 0 || a.Pod == "" || a.Since.IsZero() || len(a.Rules) == 0 && a.Network != "pods" {
+			t.Errorf("%s lacks something: %+v", a.Title(), a)
+		}
+	}
+	if fmt.Sprint(types) != "map[bridge:10 ptp:10 vxlan:10]" {
+		t.Errorf("plugins %v", types)
+	}
+	if got := n.inspected("--network", "edge"); len(got.Attachments) != 10 {
+		t.Errorf("%d attachments of the network edge", len(got.Attachments))
+	}
+
+	orphan := n.plantOrphan()
+	want := "orphan lan/deaddeaddead/eth0: its sandbox is gone, and there is left: interface " + orphan.LinkName()
+	if got := told(n.inspected()); len(got) != 1 || got[0] != want {
+		t.Errorf("told %q, want %s", got, want)
+	}
+	n.screens()
+	for _, command := range []string{"inspect", "topology", "topology --format dot", "topology --format svg"} {
+		out := n.cnibox(strings.Fields(command)...)
+		for _, a := range healthy.Attachments {
+			for _, addr := range a.Addrs() {
+				if !strings.Contains(out, addr.String()) {
+					t.Errorf("%s does not tell of %s", command, addr)
+				}
 			}
 		}
+		if !strings.Contains(out, "orphan") || !strings.Contains(out, orphan.LinkName()) {
+			t.Errorf("%s does not tell of the orphan", command)
+		}
+	}
+}
+
+// screens writes what is shown in the documentation, if CNIBOX_SCREENS names a folder for it.
+func (n *shownNode) screens() {
+	dir := os.Getenv("CNIBOX_SCREENS")
+	if dir == "" {
+		return
+	}
+	for name, args := range map[string]string{
+		"inspect.txt": "inspect", "details.txt": "inspect --container 0001", "top.txt": "top --count 1", "topology.txt": "topology",
+		"topology.dot": "topology --format dot", "topology.svg": "topology --format svg",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(n.cnibox(strings.Fields(args)...)), 0o600); err != nil {
+			n.t.Error(err)
+		}
+	}
+}
+
+// Each of several faults of one node is told, of the attachment that it is of, and nothing else.
+func TestInspectNamesFaults(t *testing.T) {
+	t.Parallel()
+	nstest.Need(t, "vxlan")
+	n := newShownNode(t)
+	lan, overlay := n.attach(lanList, 7), n.attach(podsList, 2)
+	n.grow()
+	link := func(i int) string {
+		return owner.Owner{Network: "lan", ContainerID: containerID(i), IfName: "eth0"}.LinkName()
+	}
+	lan[0].Remove()
+	lan[1].Run("ip", "addr", "del", "10.1.0.3/24", "dev", "eth0")
+	n.Host.Run("sh", "-c", "nft delete element bridge cnibox checked '{ "+link(3)+" }'")
+	n.Host.Run("ip", "link", "set", link(4), "nomaster")
+	n.Host.Run("ip", "link", "set", link(5), "down")
+	lan[5].Run("ip", "link", "set", "eth0", "mtu", "1300")
+	overlay[0].Run("ip", "link", "set", "eth0", "down")
+	n.Host.Run("ip", "route", "del", "10.3.2.0/24")
+	want := []string{
+		"drift: overlay pods: no route to 10.3.2.0/24",
+		"orphan lan/" + node.Short(containerID(1)) + "/eth0: its sandbox is gone, and there is left: reserved 10.1.0.2, fd01::2, masquerade, port mappings, ",
+		"drift lan/" + node.Short(containerID(2)) + "/eth0: the sandbox does not have 10.1.0.3",
+		"drift lan/" + node.Short(containerID(3)) + "/eth0: packet filter: spoof check lacks " + link(3) + " in bridge cnibox checked",
+		"drift lan/" + node.Short(containerID(4)) + "/eth0: interface " + link(4) + " of the host is no port of the bridge br0",
+		"drift lan/" + node.Short(containerID(5)) + "/eth0: interface " + link(5) + " of the host is down",
+		"drift lan/" + node.Short(containerID(6)) + "/eth0: MTU 1300 of eth0 is not that of " + link(6) + " on the host, 1500",
+		"drift pods/" + node.Short(containerID(8)) + "/eth0: interface eth0 of the sandbox is down",
+	}
+	var got []string
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); { // a dead namespace's links go at the kernel's leisure
+		if got = told(n.inspected()); slices.ContainsFunc(got, func(f string) bool { return strings.HasPrefix(f, "orphan") }) {
+			break
+		}
+	}
+	for _, w := range want {
+		i := slices.IndexFunc(got, func(g string) bool { return strings.HasPrefix(g, w) })
+		if i < 0 {
+			t.Errorf("not told: %s", w)
+			continue
+		}
+		got = slices.Delete(got, i, i+1)
+	}
+	if len(got) > 0 {
+		t.Errorf("told besides: %q", got)
+	}
+}
+
+// Attachments that others have made, or of which no runtime keeps a result, are found and healthy.
+func TestInspectOthersAttachments(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, farm, forget string }{
+		{"without a cache", "", "cni/results"}, {"of the reference plugins", "reference", ""}, {"of the reference plugins, without a cache", "reference", "cni/results"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			n := newShownNode(t)
+			if tt.farm != "" {
+				dir, err := referenceFarm()
+				if err != nil {
+					t.Fatal(err)
+				}
+				n.cni = libcni.NewCNIConfig([]string{dir}, nil)
+			}
+			n.attach(lanList, 4)
+			n.attach(edgeList, 2)
+			n.grow()
+			if tt.forget != "" {
+				if err := os.RemoveAll(filepath.Join(n.Host.VarLib, tt.forget)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			snapshot := n.inspected()
+			if got := told(snapshot); len(got) > 0 {
+				t.Errorf("of a healthy node: %q", got)
+			}
+			if len(snapshot.Attachments) != 6 {
+				t.Errorf("%d attachments", len(snapshot.Attachments))
+			}
+			for _, a := range snapshot.Attachments {
+				want := map[string]string{"lan": "bridge", "edge": "ptp"}[a.Network]
+				if a.Link == nil || a.HostLink == nil || a.Type != want || a.State != node.OK || (a.Pod == "") != (tt.forget != "") {
+					t.Errorf("%s: %+v", a.Title(), a)
+				}
+			}
+		})
+	}
+}
+
+// A fused list's attachments are told of as those of the list.
+func TestInspectFusedList(t *testing.T) {
+	t.Parallel()
+	n := newShownNode(t)
+	dir := t.TempDir()
+	plain, fused := filepath.Join(dir, "plain.conflist"), filepath.Join(dir, "fused.conflist")
+	if err := os.WriteFile(plain, []byte(lanList), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.cnibox("fuse", "--output", fused, plain)
+	list, err := os.ReadFile(fused)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.attach(string(list), 2)
+	n.grow()
+	snapshot := n.inspected()
+	if got := told(snapshot); len(got) > 0 || len(snapshot.Attachments) != 2 {
+		t.Fatalf("of a healthy node: %q, %d attachments", got, len(snapshot.Attachments))
+	}
+	if a := snapshot.Attachments[0]; a.Type != "bridge" || len(a.Ports) != 2 {
+		t.Errorf("type %s, ports %v", a.Type, a.PortWords())
+	}
+}
+
+// What is shown of a container is all there is; one that is not known is an error.
+func TestInspectContainer(t *testing.T) {
+	t.Parallel()
+	n := newShownNode(t)
+	n.attach(lanList, 1)
+	for _, container := range []string{"0001", "shop/lan-0", containerID(1)} {
+		out := n.cnibox("inspect", "--container", container)
+		for _, want := range []string{
+			"lan/" + containerID(1) + "/eth0", "shop/lan-0", "eth0, veth, 0a:58:0a:01:00:02, MTU 1500, up", "10.1.0.2/24, fd01::2/64",
+			"8001->80/tcp of 10.1.0.2", "masquerade (2)", "br0",
+		} {
+			if !strings.Contains(out, want) {
+				t.Errorf("--container %s: %q is not in\n%s", container, want, out)
+			}
+		}
+	}
+	err := n.Host.Do(func() error {
+		return exec.Command(filepath.Join(n.farm, "cnibox"), "inspect", "--container", "ffff").Run()
+	})
+	var failed *exec.ExitError
+	if !errors.As(err, &failed) || failed.ExitCode() != ui.ExitFailure {
+		t.Errorf("of an unknown container: %v", err)
+	}
+}
+
+// top tells who sends. Its pictures end as they are to, and when it is interrupted.
+func TestTop(t *testing.T) {
+	t.Parallel()
+	n := newShownNode(t)
+	pods := n.attach(lanList, 3)
+	ping := exec.Command("ping", "-q", "-i", "0.01", "-s", "1000", "10.1.0.1")
+	if err := pods[1].Do(ping.Start); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = ping.Process.Kill(), ping.Wait() }()
+	out := n.cnibox("top", "--count", "2", "--interval", "300ms")
+	pictures := strings.Split(out, "----\n")
+	if len(pictures) != 2 {
+		t.Fatalf("%d pictures:\n%s", len(pictures), out)
+	}
+	busiest := strings.Fields(strings.Split(pictures[1], "\n")[1])
+	if busiest[1] != "shop/lan-1" || !strings.HasSuffix(busiest[3], "k") && !strings.HasSuffix(busiest[3], "M") {
+		t.Errorf("the busiest is %q", busiest)
+	}
+	var printed bytes.Buffer
+	watch := exec.Command(filepath.Join(n.farm, "cnibox"), "inspect", "--watch", "--interval", "100ms")
+	watch.Stdout = &printed
+	err := n.Host.Do(func() error {
+		if err := watch.Start(); err != nil {
+			return err
+		}
+		time.AfterFunc(time.Second, func() { _ = watch.Process.Signal(os.Interrupt) })
+		return watch.Wait()
+	})
+	if err != nil || strings.Count(printed.String(), "----\n") < 2 {
+		t.Errorf("interrupted: %v, printed %s", err, &printed)
 	}
 }

@@ -63,13 +63,13 @@ type spot struct {
 type atlas struct {
 	byInode map[uint64]*Namespace
 	byNSID  map[int]*Namespace
-	byAlias map[string]spot
+	byAlias map[string][]spot
 	byMark  map[string]spot // alternative name
 	byAddr  map[netip.Addr][]spot
 }
 
 func (r *reader) survey() *atlas {
-	m := &atlas{map[uint64]*Namespace{}, map[int]*Namespace{}, map[string]spot{}, map[string]spot{}, map[netip.Addr][]spot{}}
+	m := &atlas{map[uint64]*Namespace{}, map[int]*Namespace{}, map[string][]spot{}, map[string]spot{}, map[netip.Addr][]spot{}}
 	for _, ns := range r.node.Namespaces {
 		m.byInode[ns.Inode] = ns
 		if ns.NSID != rtnl.NoNamespace {
@@ -78,7 +78,7 @@ func (r *reader) survey() *atlas {
 		for _, l := range ns.Links {
 			at := spot{ns, l}
 			if l.Alias != "" {
-				m.byAlias[l.Alias] = at
+				m.byAlias[l.Alias] = append(m.byAlias[l.Alias], at)
 			}
 			for _, name := range l.AltNames {
 				m.byMark[name] = at
@@ -121,14 +121,24 @@ func (r *reader) behindHostLink(a *Attachment, m *atlas) bool {
 func (r *reader) marked(a *Attachment, m *atlas) bool {
 	const aliasLimit = 255 // IFALIASZ, less its final NUL
 	o := a.Owner()
-	at, ok := m.byAlias[o.Text(aliasLimit)]
-	if !ok {
-		at, ok = m.byMark[o.LinkName()]
-	}
-	if ok {
+	if at, ok := m.byMark[o.LinkName()]; ok {
 		a.at(at.ns, at.link)
+		return true
 	}
-	return ok
+	var found *spot
+	for _, at := range m.byAlias[o.Text(aliasLimit)] {
+		switch {
+		case at.link.Name == o.LinkName() || !at.near(): // another node's, in a namespace of this machine
+		case found != nil:
+			return false // more than one
+		default:
+			found = &at
+		}
+	}
+	if found != nil {
+		a.at(found.ns, found.link)
+	}
+	return found != nil
 }
 
 // byPath looks where a runtime said that the sandbox is. A process's number may be another's by now, so what leads through /proc must have a link that fits.

@@ -16,8 +16,6 @@ import (
 func Watch(ctx context.Context, out io.Writer, interval time.Duration, times int, draw func(ctx context.Context, out io.Writer) error) error {
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
 	defer stop()
-	timer := time.NewTicker(interval)
-	defer timer.Stop()
 	for n := 1; ; n++ {
 		var picture bytes.Buffer // a whole picture at once does not flicker
 		switch {
@@ -36,8 +34,11 @@ func Watch(ctx context.Context, out io.Writer, interval time.Duration, times int
 		if _, err := out.Write(picture.Bytes()); err != nil || n == times {
 			return err
 		}
+		// From picture to picture: a ticker would draw two at once behind one that took long.
+		timer := time.NewTimer(interval)
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return nil
 		case <-timer.C:
 		}
