@@ -14,6 +14,9 @@ import (
 // finish puts together what is told of each attachment, judges it, and sorts them.
 func (r *reader) finish() {
 	for _, a := range r.node.Attachments {
+		if r.confOf(a) == nil && slices.ContainsFunc(r.node.Overlays, func(o *Overlay) bool { return o.Network == a.Network }) {
+			a.Type = "vxlan"
+		}
 		a.Ports = portsOf(a, r.confOf(a))
 		a.Limits = r.limitsOf(a)
 		a.Rules = rulesOf(a)
@@ -23,9 +26,6 @@ func (r *reader) finish() {
 	slices.SortFunc(r.node.Attachments, func(a, b *Attachment) int {
 		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.ContainerID, b.ContainerID), cmp.Compare(a.IfName, b.IfName))
 	})
-	if r.unseen > 0 {
-		r.node.Problems = append(r.node.Problems, strconv.Itoa(r.unseen)+" network namespaces could not be entered (are you root?)")
-	}
 }
 
 // addressOf is the address of a pod that an entry is about; the zero Addr if it is about none.

@@ -172,7 +172,9 @@ func (r *reader) readNamespaces(paths []string) error {
 		r.node.Namespaces = append(r.node.Namespaces, ns)
 	}
 	slices.SortFunc(r.node.Namespaces, func(a, b *Namespace) int { return cmp.Compare(a.Inode, b.Inode) })
-	r.readSandboxes(hostSocket, int(hostFile.Fd()))
+	if r.readSandboxes(hostSocket, int(hostFile.Fd())); r.unseen > 0 {
+		r.problem("network namespaces", fmt.Errorf("%d could not be entered", r.unseen))
+	}
 	// The host comes last: a link that a sandbox leads to was there before, and is only gone here if it is gone there.
 	if err := r.node.Host.read(hostSocket); err != nil {
 		return fmt.Errorf("links of the host: %w", err)

@@ -138,8 +138,11 @@ func TestEveryRole(t *testing.T) {
 	add("", "bridged", "bridge 10.1.0.2", "lan",
 		append([]string{`bridge, "bridge": "br0", "isGateway": true, "ipMasq": true, "macspoofchk": true, ` + local("10.1.0.0/24")}, chained...)...)
 	add("", "routed", "ptp 10.2.0.2", "point", `ptp, "ipMasq": true, `+local("10.2.0.0/24"), `tuning, "mtu": 1400`)
-	add("vxlan", "tunnelled", "ptp 10.3.0.2", "pods", `vxlan, "vni": 7, "underlay": "192.0.2.1", "nodeSubnets": ["10.3.0.0/24"],
+	add("vxlan", "tunnelled", "vxlan 10.3.0.2", "pods", `vxlan, "vni": 7, "underlay": "192.0.2.1", "nodeSubnets": ["10.3.0.0/24"],
 		"peers": [{"name": "b", "underlay": ["192.0.2.100"], "subnets": ["10.3.1.0/24"]}], `+local("10.3.0.0/24"))
+	add("vxlan", "joined", "vxlan 10.10.0.2", "wide", `vxlan, "mode": "bridged", "vni": 8, "port": 4790, "underlay": "192.0.2.1", "ipam": {"type": "host-local",
+		"ranges": [[{"subnet": "10.10.0.0/16", "rangeStart": "10.10.0.2", "rangeEnd": "10.10.0.99", "gateway": "10.10.0.1"}]]},
+		"peers": [{"name": "b", "underlay": ["192.0.2.100"]}]`)
 	add("macvlan", "mac", "macvlan 10.4.0.2", "macs", `macvlan, "master": "uplink", `+local("10.4.0.0/24"), "firewall")
 	add("ipvlan", "ipv", "ipvlan 10.5.0.2", "ips", `ipvlan, "master": "uplink", `+local("10.5.0.0/24"))
 	add("vlan", "tagged", "vlan 10.6.0.2", "tags", `vlan, "master": "uplink", "vlanId": 5, `+local("10.6.0.0/24"))
@@ -164,7 +167,7 @@ func TestEveryRole(t *testing.T) {
 		t.Errorf("%d attachments, want %d", len(snapshot.Attachments), len(want))
 	}
 	n.bridgedIsTold(n.of(snapshot, "bridged"), limited)
-	if o := snapshot.Overlays; nstest.Has(t, "vxlan") && (len(o) != 1 || o[0].VNI != 7 || len(o[0].Peers) != 1) {
+	if o := snapshot.Overlays; nstest.Has(t, "vxlan") && (len(o) != 2 || o[0].VNI != 7 || len(o[0].Peers) != 1) {
 		t.Errorf("overlays %+v", o)
 	}
 	text, err := json.Marshal(snapshot)
@@ -193,5 +196,43 @@ func (n *testNode) bridgedIsTold(a *node.Attachment, limited bool) {
 	}
 	if a.Since.IsZero() || len(a.Reserved) != 1 {
 		n.t.Errorf("since %s, reserved %s", a.Since, a.Reserved)
+	}
+}
+
+// Names too long for an alias and for the journal, and a port that two networks of one container ask for.
+func TestHealthyAllTheSame(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	long := strings.Repeat("n", 120)
+	id := strings.Repeat("c", 200)
+	still := `"ipam": {"type": "static", "addresses": [{"address": "10.%s.0.5/24"}]}`
+	ports := `portmap, "runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80}]}`
+	n.add(id, long, `ptp, "ipMasq": true, `+strings.Replace(still, "%s", "1", 1))
+	for i, network := range []string{"first", "second"} {
+		ptp := fmt.Sprintf(`{"cniVersion": "1.1.0", "name": %q, "type": "ptp", `+still+`}`, network, fmt.Sprint(2+i))
+		n.Must(roletest.Call{Verb: "ADD", Role: "ptp", Pod: n.Pod("two"), IfName: fmt.Sprintf("eth%d", i), Conf: ptp})
+	}
+	for i, network := range []string{"first", "second"} {
+		pod := n.Pod("two")
+		pod.WithResult([]byte(fmt.Sprintf(`{"cniVersion": "1.1.0", "interfaces": [{"name": "eth%d", "sandbox": %q}],
+			"ips": [{"address": "10.%d.0.5/24", "interface": 0}]}`, i, pod.Path, 2+i)))
+		_, keys, _ := strings.Cut(ports, ", ")
+		conf := pod.WithPrev(fmt.Sprintf(`{"cniVersion": "1.1.0", "name": %q, "type": "portmap", %s}`, network, keys))
+		n.Must(roletest.Call{Verb: "ADD", Role: "portmap", Pod: pod, IfName: fmt.Sprintf("eth%d", i), Conf: conf})
+	}
+	for _, forgotten := range []bool{false, true} { // with the records, and without: then nothing tells the long name whole
+		if forgotten {
+			n.Host.Run("rm", "-r", "/run/cnibox")
+		}
+		snapshot := n.healthy()
+		if len(snapshot.Attachments) != 3 {
+			t.Fatalf("%d attachments", len(snapshot.Attachments))
+		}
+		for _, a := range snapshot.Attachments {
+			isLong := strings.HasPrefix(a.Network, "nnnnnnnn")
+			if a.Link == nil || a.HostLink == nil || len(a.Addresses) != 1 || a.Cut != (isLong && forgotten) {
+				t.Errorf("%+v", a)
+			}
+		}
 	}
 }

@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -127,12 +129,17 @@ func read(o Options) (*Node, error) {
 	paths := r.readCaches()
 	paths = append(paths, r.readLeases()...)
 	r.readStores()
-	r.takeHoldings(held)
+	r.takeHoldings(held, true)
 	r.readTuning()
 	if err := r.readNamespaces(paths); err != nil {
 		return nil, err
 	}
+	if os.Geteuid() != 0 {
+		r.unseen++
+		r.problem("network namespaces", errors.New("only root sees all of them"))
+	}
 	r.takeLinks()
+	r.takeHoldings(held, false)
 	r.readLimits()
 	r.locate()
 	r.readOverlays(host)
@@ -143,7 +150,8 @@ func read(o Options) (*Node, error) {
 // problem notes what could not be read.
 func (r *reader) problem(what string, err error) {
 	if err != nil {
-		r.node.Problems = append(r.node.Problems, what+": "+strings.ReplaceAll(err.Error(), "\n", "; "))
+		text := strings.ReplaceAll(err.Error(), "\n", "; ")
+		r.node.Problems = append(r.node.Problems, what+": "+strings.TrimPrefix(text, what+": "))
 	}
 }
 
@@ -205,25 +213,24 @@ func parseOwner(text string) (o owner.Owner, ok bool) {
 	return owner.Owner{Network: parts[0], ContainerID: parts[1], IfName: parts[2]}, true
 }
 
-// takeHoldings gives attachments what they have in the packet filter. Those that are told whole come first, so that cut names find them.
-func (r *reader) takeHoldings(held []*nft.Holding) {
-	for _, whole := range []bool{true, false} {
-		for _, h := range held {
-			if h.Recorded() != whole {
-				continue
-			}
-			var a *Attachment
-			if whole {
-				a = r.of(h.Owner)
-			} else {
-				a = r.ofText(h.Link, h.Text)
-			}
-			if a == nil {
-				r.problem("packet filter", fmt.Errorf("something of %q, which is no attachment's name", h.Text))
-				continue
-			}
-			a.sources.held = append(a.sources.held, h)
+// takeHoldings gives attachments what they have in the packet filter: what a record tells whole, or what only the journal tells of. Names are cut there
+// more than anywhere else, so that comes last.
+func (r *reader) takeHoldings(held []*nft.Holding, whole bool) {
+	for _, h := range held {
+		if h.Recorded() != whole {
+			continue
 		}
+		var a *Attachment
+		if whole {
+			a = r.of(h.Owner)
+		} else {
+			a = r.ofText(h.Link, h.Text)
+		}
+		if a == nil {
+			r.problem("packet filter", fmt.Errorf("something of %q, which is no attachment's name", h.Text))
+			continue
+		}
+		a.sources.held = append(a.sources.held, h)
 	}
 }
 

@@ -1,0 +1,100 @@
+package node
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cnibox/cnibox/netutil/owner"
+)
+
+func FuzzCached(f *testing.F) {
+	f.Add([]byte(`{"kind": "cniCacheV1", "containerId": "a", "ifName": "eth0", "networkName": "lan", "netns": "/run/netns/a", "config": "e30=",
+		"cniArgs": [["K8S_POD_NAME", "web"]], "capabilityArgs": {"portMappings": [{"hostPort": 80}]},
+		"result": {"ips": [{"address": "10.1.0.2/24", "interface": 1}], "interfaces": [{"name": "br0"}, {"name": "eth0", "sandbox": "/run/netns/a"}]}}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c := parseCached(text)
+		if c == nil {
+			return
+		}
+		a := &Attachment{IfName: c.IfName}
+		a.take(c)
+		for _, p := range a.Result {
+			if !p.IsValid() {
+				t.Errorf("result %s of %q", p, text)
+			}
+		}
+	})
+}
+
+func FuzzConf(f *testing.F) {
+	f.Add([]byte(`{"name": "lan", "plugins": [{"type": "bridge", "ipam": {"type": "host-local", "dataDir": "/x"}}, {"type": "portmap"}]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if name, c := parseConf(text); (name == "") != (c == nil) {
+			t.Errorf("name %q, %+v", name, c)
+		}
+	})
+}
+
+func FuzzMountinfo(f *testing.F) {
+	f.Add(`36 35 0:4 net:[4026532281] /run/netns/a\\040b rw shared:1 - nsfs nsfs rw`)
+	f.Fuzz(func(t *testing.T, line string) {
+		if _, path, ok := mountedNS(line); ok && strings.Contains(line, `\`) && len(path) > len(line) {
+			t.Errorf("path %q of %q", path, line)
+		}
+	})
+}
+
+func TestMountedNS(t *testing.T) {
+	t.Parallel()
+	inode, path, ok := mountedNS(`36 35 0:4 net:[4026532281] /run/a\040b\134 rw shared:1 - nsfs nsfs rw`)
+	if !ok || inode != 4026532281 || path != `/run/a b\` {
+		t.Errorf("%d, %q, %t", inode, path, ok)
+	}
+	if _, _, ok := mountedNS(`36 35 0:4 mnt:[4026532281] /run/a rw - nsfs nsfs rw`); ok {
+		t.Error("a mount namespace was taken for a network namespace")
+	}
+}
+
+func TestParseOwner(t *testing.T) {
+	t.Parallel()
+	o := owner.Owner{Network: "lan", ContainerID: "a", IfName: "eth0"}
+	if got, ok := parseOwner(o.String()); !ok || got != o {
+		t.Errorf("%+v, %t", got, ok)
+	}
+	for _, text := range []string{"", "lan", "lan/a", "lan/a/b/c", "//", "cnibox overlay/x y/z"} {
+		if _, ok := parseOwner(text); ok {
+			t.Errorf("%q was taken for an owner", text)
+		}
+	}
+}
+
+func TestText(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		-time.Second: "0s", 0: "0s", 59 * time.Second: "59s", 90 * time.Second: "1m", 2 * time.Hour: "2h", 49 * time.Hour: "2d",
+	} {
+		if got := Age(d); got != want {
+			t.Errorf("%s: %s, want %s", d, got, want)
+		}
+	}
+	for n, want := range map[uint64]string{0: "0", 950: "950", 1000: "1k", 1500: "1.5k", 8_000_000: "8M", 123_456_000: "123M", 2_500_000_000: "2.5G", 1 << 62: "4611686T"} {
+		if got := Rate(n); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
+	}
+	if got := Printable("a\x1b[31mb\n"); got != "a?[31mb?" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestEachNamespaceOnce(t *testing.T) {
+	t.Parallel()
+	p := places{}
+	p.add(7, "/proc/3/ns/net", 3)
+	p.add(7, "/run/netns/a", 0)
+	p.add(7, "/proc/4/ns/net", 4)
+	if ns := p[7]; len(p) != 1 || ns.Path != "/run/netns/a" || ns.PID != 3 {
+		t.Errorf("%+v", ns)
+	}
+}
