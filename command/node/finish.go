@@ -87,7 +87,6 @@ func protocolName(number uint8) string {
 
 // rulesOf are the features that an attachment has in the packet filter.
 func rulesOf(a *Attachment) (out []Rules) {
-	slices.SortFunc(a.sources.held, func(a, b *nft.Holding) int { return cmp.Compare(a.Feature, b.Feature) })
 	for _, h := range a.sources.held {
 		out = append(out, Rules{h.Feature.String(), h.Elements, h.Missing})
 	}

@@ -191,7 +191,7 @@ func (n *testNode) bridgedIsTold(a *node.Attachment, limited bool) {
 	for _, r := range a.Rules {
 		features += r.Feature + " "
 	}
-	if features != "masquerade port mappings spoof check admission " {
+	if features != "masquerade port mappings admission spoof check " {
 		n.t.Errorf("rules %s", features)
 	}
 	if a.Since.IsZero() || len(a.Reserved) != 1 {

@@ -158,11 +158,11 @@ func (r *reader) problem(what string, err error) {
 // sources are where something of an attachment was seen.
 type sources struct {
 	cache     bool
-	conf      *conf          // that it was made by; nil: not known
-	netns     []string       // paths that a runtime gave for its sandbox
-	hostLinks []string       // of the host, in the result
-	asked     []portMapping  // of the runtime
-	held      []*nft.Holding // in the packet filter
+	conf      *conf         // that it was made by; nil: not known
+	netns     []string      // paths that a runtime gave for its sandbox
+	hostLinks []string      // of the host, in the result
+	asked     []portMapping // of the runtime
+	held      []nft.Holding // in the packet filter
 	ifb       *Link
 	sandbox   *Namespace // nil: not found
 	returned  *Link      // a device that was handed over to the sandbox and is back, without a DEL
@@ -215,7 +215,7 @@ func parseOwner(text string) (o owner.Owner, ok bool) {
 
 // takeHoldings gives attachments what they have in the packet filter: what a record tells whole, or what only the journal tells of. Names are cut there
 // more than anywhere else, so that comes last.
-func (r *reader) takeHoldings(held []*nft.Holding, whole bool) {
+func (r *reader) takeHoldings(held []nft.Holding, whole bool) {
 	for _, h := range held {
 		if h.Recorded() != whole {
 			continue

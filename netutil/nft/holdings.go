@@ -1,6 +1,8 @@
 package nft
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/cnibox/cnibox/netutil/owner"
@@ -21,12 +23,12 @@ type Holding struct {
 // Recorded tells whether it would be made anew.
 func (h *Holding) Recorded() bool { return h.Owner != owner.Owner{} }
 
-// Holdings are all of them, in no order. Each set is listed once, and nothing is changed.
-func (t *Tables) Holdings() (out []*Holding, err error) {
+// Holdings are all of them, by table, link and feature. Each set is listed once, and nothing is changed.
+func (t *Tables) Holdings() (out []Holding, err error) {
 	err = t.locked(func(c *conn) error {
 		out = nil
 		for _, table := range []*table{t.inet, t.bridge} {
-			l := &lister{conn: c, table: table, sets: map[string]map[string]*element{}, held: map[holding]*Holding{}}
+			l := &lister{conn: c, table: table, sets: map[string]map[string]*element{}, rules: map[string]bool{}, held: map[holding]*Holding{}}
 			if err := l.journal(); err != nil {
 				return err
 			}
@@ -39,8 +41,8 @@ func (t *Tables) Holdings() (out []*Holding, err error) {
 					return err
 				}
 			}
-			for _, h := range l.held {
-				out = append(out, h)
+			for _, h := range l.sorted() {
+				out = append(out, *h)
 			}
 		}
 		return nil
@@ -53,7 +55,15 @@ type lister struct {
 	*conn
 	table *table
 	sets  map[string]map[string]*element // what is in the sets that were asked for, by name and key
+	rules map[string]bool                // which rules for many stand, by chain and comment
 	held  map[holding]*Holding
+}
+
+// sorted is what was found, by link and feature.
+func (l *lister) sorted() []*Holding {
+	all := slices.Collect(maps.Values(l.held))
+	slices.SortFunc(all, func(a, b *Holding) int { return cmp.Or(cmp.Compare(a.Link, b.Link), cmp.Compare(a.Feature, b.Feature)) })
+	return all
 }
 
 // in is the element that is in a set in another's place, or nil.
@@ -142,6 +152,25 @@ func (l *lister) recorded(all *layout, rec recorded) error {
 		}
 		if found == nil || linkOf(found.comment) != h.Link {
 			l.judge(h, e.set, e.key, found)
+		}
+	}
+	return l.shared(h, w.rules)
+}
+
+// shared adds the rules that are missing of those that the attachment has together with others. Each is looked for once.
+func (l *lister) shared(h *Holding, rules []*sharedRule) error {
+	for _, r := range rules {
+		what := "the rule for " + r.comment + " in " + l.table.String() + " " + r.chain
+		stands, known := l.rules[what]
+		if !known {
+			var err error
+			if stands, err = l.stands(r); err != nil {
+				return err
+			}
+			l.rules[what] = stands
+		}
+		if !stands {
+			h.Missing = append(h.Missing, what)
 		}
 	}
 	return nil
