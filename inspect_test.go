@@ -199,6 +199,11 @@ func TestInspectThreeNetworks(t *testing.T) {
 	n.screens()
 	for _, command := range []string{"inspect", "topology", "topology --format dot", "topology --format svg"} {
 		out := n.cnibox(strings.Fields(command)...)
+		for line := range strings.Lines(out) {
+			if command == "inspect" && len(line) > 120 {
+				t.Errorf("too wide: %s", line)
+			}
+		}
 		for _, a := range healthy.Attachments {
 			for _, addr := range a.Addrs() {
 				if !strings.Contains(out, addr.String()) {

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strconv"
@@ -21,8 +22,8 @@ func (v view) table(out io.Writer, n *node.Node) error {
 	table := ui.NewTable("NETWORK", "CONTAINER/POD", "IF", "ADDRESSES", "HOST LINK", "MTU", "PORTS", "IN/OUT", "AGE", "STATE")
 	for _, a := range n.Attachments {
 		var mtu, host, age string
-		if a.Link != nil {
-			mtu = strconv.Itoa(a.Link.MTU)
+		if l := cmp.Or(a.Link, a.HostLink); l != nil {
+			mtu = strconv.Itoa(l.MTU)
 		}
 		switch {
 		case a.HostLink != nil:

@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,6 +34,13 @@ func TestFaults(t *testing.T) {
 				n.t.Fatal(err)
 			}
 		}, "orphan lan/lost/eth0: its sandbox is gone, and there is left: reserved 10.1.0.9"},
+		{"a lease of nobody", func(n *testNode) {
+			dir := filepath.Join(n.Host.VarLib, "cni/dhcp")
+			text := `{"owner": {"Network": "lan", "ContainerID": "lost", "IfName": "eth0"}, "netns": "/run/netns/lost"}`
+			if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "x.json"), []byte(text), 0o600)); err != nil {
+				n.t.Fatal(err)
+			}
+		}, "orphan lan/lost/eth0: its sandbox is gone, and there is left: a lease"},
 		{"an empty reservation", func(n *testNode) {
 			if err := os.WriteFile(filepath.Join(n.Host.VarLib, "cni/networks/lan/10.1.0.9"), nil, 0o600); err != nil {
 				n.t.Fatal(err)
