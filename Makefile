@@ -23,7 +23,7 @@ help: ## show this list
 # Static and reproducible: no cgo, no paths, no build ID, no PIE (which starts slower). Only the version differs between two commits.
 # Big packages that are never hot are not inlined: a tenth of the size, and nothing at start. (Without inlining of all packages, their
 # variables would be made at start: a hundred allocations more.)
-NOINLINE := $(addprefix github.com/,cnibox/cnibox/command/... containernetworking/... google/... mdlayher/... urfave/... vishvananda/... xrash/...) golang.org/x/... text/... regexp/... encoding/json reflect fmt
+NOINLINE := $(addprefix github.com/,cnibox/cnibox/command/... cnibox/cnibox/ipam/dhcp/... cnibox/cnibox/netutil/overlay containernetworking/... google/... mdlayher/... urfave/... vishvananda/... xrash/...) golang.org/x/... text/... regexp/... encoding/json reflect fmt
 .PHONY: build
 build: ## build bin/cnibox: static, trimmed, reproducible
 	@CGO_ENABLED=0 go build -buildmode=exe -trimpath $(NOINLINE:%=-gcflags=%=-l) \

@@ -88,7 +88,7 @@ func hostLink(a *node.Attachment) string {
 
 // quoted is a string of the language: what is between quotes is taken as it is, but for quotes and backslashes.
 func quoted(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(node.Printable(s)) + `"`
+	return `"` + strings.ReplaceAll(strings.ReplaceAll(node.Printable(s), `\`, `\\`), `"`, `\"`) + `"`
 }
 
 // label is lines of a label, without empty ones.

@@ -128,7 +128,7 @@ func newScene(name string, n *node.Node) *scene {
 		}
 	}
 	s.groups = slices.DeleteFunc(s.groups, func(g *group) bool { return len(g.members)+len(g.others) == 0 && !g.link.Up })
-	slices.SortStableFunc(s.groups, func(a, b *group) int { return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.name, b.name)) })
+	slices.SortFunc(s.groups, func(a, b *group) int { return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.name, b.name)) })
 	return s
 }
 

@@ -56,8 +56,9 @@ func draw(ctx context.Context, out io.Writer, format string) error {
 // unicodeLocale tells whether who reads the text sees more than ASCII (locale(7)).
 func unicodeLocale() bool {
 	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
-		if v := strings.ToUpper(os.Getenv(name)); v != "" {
-			return strings.Contains(v, "UTF-8") || strings.Contains(v, "UTF8")
+		if v := os.Getenv(name); v != "" {
+			_, charset, _ := strings.Cut(strings.TrimSuffix(v, "@euro"), ".")
+			return strings.EqualFold(charset, "UTF-8") || strings.EqualFold(charset, "UTF8")
 		}
 	}
 	return false
