@@ -57,7 +57,8 @@ func draw(ctx context.Context, out io.Writer, format string) error {
 func unicodeLocale() bool {
 	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
 		if v := os.Getenv(name); v != "" {
-			_, charset, _ := strings.Cut(strings.TrimSuffix(v, "@euro"), ".")
+			_, charset, _ := strings.Cut(v, ".")
+			charset, _, _ = strings.Cut(charset, "@")
 			return strings.EqualFold(charset, "UTF-8") || strings.EqualFold(charset, "UTF8")
 		}
 	}
