@@ -143,8 +143,8 @@ func CollectInside(ctx context.Context, r *Request) error {
 
 // MasterKeys are the keys of roles whose link is made on another.
 type MasterKeys struct {
-	Master          string `json:"master"`
-	LinkInContainer bool   `json:"linkInContainer"`
+	Master          string `json:"master" doc:"the interface that it is made on; left out: that of the default route, of IPv4 or else of IPv6"`
+	LinkInContainer bool   `json:"linkInContainer" default:"false" doc:"the master is in the container, not on the host"`
 }
 
 // CheckMaster checks the keys.

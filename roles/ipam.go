@@ -15,13 +15,13 @@ import (
 // RouteConf is a route as a configuration has it (CNI spec, section 5, "routes"). Addresses are text, so that an error can name
 // the key.
 type RouteConf struct {
-	Dst      string `json:"dst"`
-	GW       string `json:"gw"`
-	MTU      int    `json:"mtu"`
-	AdvMSS   int    `json:"advmss"`
-	Priority int    `json:"priority"`
-	Table    *int   `json:"table"`
-	Scope    *int   `json:"scope"`
+	Dst      string `json:"dst" required:"true" doc:"the subnet that the route leads to, such as '0.0.0.0/0'"`
+	GW       string `json:"gw" doc:"the next hop; left out: the gateway"`
+	MTU      int    `json:"mtu" min:"0" max:"65520" default:"0" doc:"bytes; 0 is the interface's"`
+	AdvMSS   int    `json:"advmss" min:"0" max:"65495" default:"0" doc:"the largest TCP segment that is announced, in bytes; 0 follows from the MTU"`
+	Priority int    `json:"priority" min:"0" max:"4294967295" default:"0" doc:"metric; 0 is the kernel's choice"`
+	Table    *int   `json:"table" min:"0" max:"4294967295" doc:"the routing table; left out: the main one"`
+	Scope    *int   `json:"scope" min:"0" max:"255" doc:"as of rtnetlink(7)"`
 }
 
 // ParseRoutes checks the routes that the key (named in the error) holds. The result is nil if there are none.

@@ -73,14 +73,14 @@ func ParseMAC(key, value string) (net.HardwareAddr, error) {
 
 // MACWishes are the keys of a configuration in which somebody may ask for the MAC address of the container's interface.
 type MACWishes struct {
+	RuntimeConfig struct {
+		MAC string `json:"mac" doc:"capability 'mac': MAC address, before all others"`
+	} `json:"runtimeConfig"`
 	Args struct {
 		CNI struct {
-			MAC string `json:"mac"`
+			MAC string `json:"mac" doc:"MAC address"`
 		} `json:"cni"`
 	} `json:"args"`
-	RuntimeConfig struct {
-		MAC string `json:"mac"`
-	} `json:"runtimeConfig"`
 }
 
 // ChooseMAC is the first of runtimeConfig.mac, args.cni.mac, and MAC in CNI_ARGS that is there; nil if none is.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -109,4 +110,25 @@ func (p *program) environ(verb string) []string {
 		"CNI_ARGS="+r.Args,
 		"CNI_PATH="+r.Path,
 	)
+}
+
+// AskVersions asks a program for the CNI versions that it speaks (CNI spec, section 2, VERSION).
+func AskVersions(ctx context.Context, path string) ([]string, error) {
+	p := &program{path: path, at: path, request: &Request{
+		Conf: []byte(`{"cniVersion":"` + types100.ImplementedSpecVersion + `"}`), run: &runner{Exchange: Exchange{Stderr: io.Discard}},
+	}}
+	out, err := p.run(ctx, verbVersion)
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Versions []string `json:"supportedVersions"`
+	}
+	if err := decode("the answer", out, &answer, false); err != nil {
+		return nil, err
+	}
+	if len(answer.Versions) == 0 { // CNI spec, version 0.1.0: such a plugin knows no other
+		return []string{"0.1.0"}, nil
+	}
+	return answer.Versions, nil
 }

@@ -11,7 +11,7 @@ import (
 // conf is the ipam part of the network configuration; README.md explains the keys.
 type conf struct {
 	IPAM struct {
-		DaemonSocketPath string `json:"daemonSocketPath"`
+		DaemonSocketPath string `json:"daemonSocketPath" default:"/run/cni/dhcp.sock" doc:"where the daemon listens; an absolute path"`
 		daemon.Wishes
 	} `json:"ipam"`
 }

@@ -146,3 +146,10 @@ func (role) Status(ctx context.Context, r *roles.Request) error {
 	}
 	return nil
 }
+
+func (role) Conf() any { return &conf{} }
+
+func (role) CheckConf(r *roles.Request) error {
+	_, err := load(r, false)
+	return err
+}

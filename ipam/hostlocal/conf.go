@@ -17,20 +17,19 @@ import (
 // conf is what the role reads of the network configuration; README.md explains the keys.
 type conf struct {
 	IPAM *struct {
-		rangeConf // the short form
-
-		Ranges     [][]rangeConf     `json:"ranges"`
-		Routes     []roles.RouteConf `json:"routes"`
-		ResolvConf string            `json:"resolvConf"`
-		DataDir    string            `json:"dataDir"`
+		Ranges [][]rangeConf `json:"ranges" doc:"a list of range sets. An attachment gets one address of each set; a set is a list of ranges that serve one after the other. Ranges must not overlap, and those of a set are of one family"`
+		shortConf
+		Routes     []roles.RouteConf `json:"routes" doc:"answered as they are"`
+		ResolvConf string            `json:"resolvConf" file:"any" doc:"a file in the format of resolv.conf(5) that is answered as 'dns'"`
+		DataDir    string            `json:"dataDir" default:"/var/lib/cni/networks" doc:"where the reservations are, in a folder for each network; an absolute path"`
 	} `json:"ipam"`
 	RuntimeConfig struct {
-		IPRanges [][]rangeConf `json:"ipRanges"`
-		IPs      []string      `json:"ips"`
+		IPRanges [][]rangeConf `json:"ipRanges" doc:"capability 'ipRanges': range sets that come before those of the configuration"`
+		IPs      []string      `json:"ips" doc:"capability 'ips': addresses to give out, instead of the next free ones; a prefix length behind them is passed over. Each must be in a range, and at most one in a range set"`
 	} `json:"runtimeConfig"`
 	Args struct {
 		CNI struct {
-			IPs []string `json:"ips"`
+			IPs []string `json:"ips" doc:"the same"`
 		} `json:"cni"`
 	} `json:"args"`
 }
@@ -101,7 +100,7 @@ func (c *conf) sets() ([][]pool, error) {
 		}
 	}
 	if c.IPAM.Subnet != "" {
-		short, err := c.IPAM.parse("ipam")
+		short, err := rangeConf(c.IPAM.shortConf).parse("ipam")
 		if err != nil {
 			return nil, err
 		}

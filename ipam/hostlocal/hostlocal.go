@@ -165,3 +165,10 @@ func loadWithStore(r *roles.Request) (*config, *store.Store, error) {
 func holder(r *roles.Request) store.Holder {
 	return store.Holder{ContainerID: r.Owner.ContainerID, IfName: r.Owner.IfName}
 }
+
+func (role) Conf() any { return &conf{} }
+
+func (role) CheckConf(r *roles.Request) error {
+	_, err := load(r)
+	return err
+}

@@ -11,10 +11,18 @@ import (
 
 // rangeConf is a range as the configuration has it.
 type rangeConf struct {
-	Subnet     string `json:"subnet"`
-	RangeStart string `json:"rangeStart"`
-	RangeEnd   string `json:"rangeEnd"`
-	Gateway    string `json:"gateway"`
+	Subnet     string `json:"subnet" required:"true" doc:"the subnet in which the addresses are, without host bits; at most /30 or /126"`
+	RangeStart string `json:"rangeStart" default:"the subnet's first" doc:"the first address. The subnet's own address is never given out"`
+	RangeEnd   string `json:"rangeEnd" default:"the subnet's last" doc:"the last address, itself included. The IPv4 broadcast address is never given out"`
+	Gateway    string `json:"gateway" default:"the subnet's first" doc:"goes with the addresses, and is given to nobody. It is in the subnet, or an IPv6 link-local address"`
+}
+
+// shortConf is the same as the configuration has it without ranges.
+type shortConf struct {
+	Subnet     string `json:"subnet" doc:"short form of a first range set that has one range: its 'subnet'"`
+	RangeStart string `json:"rangeStart" doc:"its 'rangeStart'"`
+	RangeEnd   string `json:"rangeEnd" doc:"its 'rangeEnd'"`
+	Gateway    string `json:"gateway" doc:"its 'gateway'"`
 }
 
 // pool is a range with all that its addresses come with.

@@ -14,18 +14,18 @@ import (
 type conf struct {
 	IPAM *struct {
 		Addresses []struct {
-			Address string `json:"address"`
-			Gateway string `json:"gateway"`
-		} `json:"addresses"`
-		Routes []roles.RouteConf `json:"routes"`
-		DNS    types.DNS         `json:"dns"`
+			Address string `json:"address" required:"true" doc:"an address with the length of its prefix"`
+			Gateway string `json:"gateway" doc:"of the address's family; it may be outside the prefix. Where it is left out and the host is to be the gateway, 'bridge' and 'ptp' take the subnet's first address"`
+		} `json:"addresses" doc:"the addresses"`
+		Routes []roles.RouteConf `json:"routes" doc:"answered as they are"`
+		DNS    types.DNS         `json:"dns" doc:"answered as it is: 'nameservers', 'domain', 'search', 'options'"`
 	} `json:"ipam"`
 	RuntimeConfig struct {
-		IPs []string `json:"ips"`
+		IPs []string `json:"ips" doc:"capability 'ips': addresses with the lengths of their prefixes, in place of all others"`
 	} `json:"runtimeConfig"`
 	Args struct {
 		CNI struct {
-			IPs []string `json:"ips"`
+			IPs []string `json:"ips" doc:"the same, in place of those of the configuration"`
 		} `json:"cni"`
 	} `json:"args"`
 }

@@ -72,3 +72,10 @@ func (role) Status(_ context.Context, r *roles.Request) error {
 	_, err := load(r)
 	return err
 }
+
+func (role) Conf() any { return &conf{} }
+
+func (role) CheckConf(r *roles.Request) error {
+	_, err := load(r)
+	return err
+}

@@ -12,20 +12,20 @@ import (
 
 // limits are the keys that the configuration, or the runtime, has.
 type limits struct {
-	IngressRate     *uint64  `json:"ingressRate"`
-	IngressBurst    *uint64  `json:"ingressBurst"`
-	EgressRate      *uint64  `json:"egressRate"`
-	EgressBurst     *uint64  `json:"egressBurst"`
-	ShapedSubnets   []string `json:"shapedSubnets"`
-	UnshapedSubnets []string `json:"unshapedSubnets"`
+	IngressRate     *uint64  `json:"ingressRate" min:"8" also:"0" doc:"what the container may receive, in bits per second, from 8"`
+	IngressBurst    *uint64  `json:"ingressBurst" min:"0" max:"34359738367" doc:"how much it may receive at once after it was idle, in bits: at least a frame, at most 2^35 - 1. Rate and burst go together"`
+	EgressRate      *uint64  `json:"egressRate" min:"8" also:"0" doc:"what it may send, in bits per second, from 8"`
+	EgressBurst     *uint64  `json:"egressBurst" min:"0" max:"34359738367" doc:"how much it may send at once after it was idle, in bits"`
+	ShapedSubnets   []string `json:"shapedSubnets" doc:"only traffic with these addresses of the outside is limited"`
+	UnshapedSubnets []string `json:"unshapedSubnets" doc:"all traffic but that with these addresses of the outside is limited; not together with 'shapedSubnets'"`
 }
 
 // conf is the network configuration of the role; README.md explains the keys.
 type conf struct {
 	limits
-	Qdisc         string `json:"qdisc"`
+	Qdisc         string `json:"qdisc" enum:"fq_codel" doc:"'fq_codel': packets that wait do so in a queue for each connection, and are dropped early, so that a download does not delay all else"`
 	RuntimeConfig struct {
-		Bandwidth *limits `json:"bandwidth"`
+		Bandwidth *limits `json:"bandwidth" doc:"capability 'bandwidth': the same keys but 'qdisc', from the runtime; where the configuration has any of them itself, that counts"`
 	} `json:"runtimeConfig"`
 
 	ingress, egress *netutil.Shaper // nil: no limit

@@ -13,27 +13,25 @@ import (
 
 // conf is the network configuration of the role; README.md explains the keys.
 type conf struct {
-	Bridge                    string      `json:"bridge"`
-	IsGateway                 bool        `json:"isGateway"`
-	IsDefaultGateway          bool        `json:"isDefaultGateway"`
-	ForceAddress              bool        `json:"forceAddress"`
-	IPMasq                    bool        `json:"ipMasq"`
-	IPMasqBackend             string      `json:"ipMasqBackend"`
-	MTU                       int         `json:"mtu"`
-	HairpinMode               bool        `json:"hairpinMode"`
-	PromiscMode               bool        `json:"promiscMode"`
-	VLAN                      int         `json:"vlan"`
-	VLANTrunk                 []vlanTrunk `json:"vlanTrunk"`
-	PreserveDefaultVLAN       bool        `json:"preserveDefaultVlan"`
-	MACSpoofChk               bool        `json:"macspoofchk"`
-	IPSpoofChk                bool        `json:"ipspoofchk"`
-	EnableDAD                 bool        `json:"enabledad"`
-	DisableContainerInterface bool        `json:"disableContainerInterface"`
-	PortIsolation             bool        `json:"portIsolation"`
-	DNS                       types.DNS   `json:"dns"`
-	IPAM                      struct {
-		Type string `json:"type"`
-	} `json:"ipam"`
+	Bridge                    string        `json:"bridge" default:"cni0" doc:"name of the bridge, made if it is missing, and kept when the last container goes"`
+	IsGateway                 bool          `json:"isGateway" default:"false" doc:"gives the bridge the gateway's address (the first of the subnet where ipam names none; it must not be a container's) and switches forwarding on"`
+	IsDefaultGateway          bool          `json:"isDefaultGateway" default:"false" doc:"'isGateway', and a default route in the container for each family where ipam gave none"`
+	ForceAddress              bool          `json:"forceAddress" default:"false" doc:"replaces an address of the bridge that stands in the gateway's way; else that is an error"`
+	IPMasq                    bool          `json:"ipMasq" default:"false" doc:"traffic that leaves the container's subnet carries the host's address; multicast is left alone"`
+	IPMasqBackend             string        `json:"ipMasqBackend" enum:"iptables,nftables" doc:"'iptables' and 'nftables' are accepted for the sake of existing files; it is always nftables, over netlink"`
+	MTU                       int           `json:"mtu" min:"68" max:"65535" also:"0" default:"0" doc:"of both ends of the pair, and of the bridge if it is made here; bytes, 0 is the kernel's default; IPv6 needs 1280"`
+	HairpinMode               bool          `json:"hairpinMode" default:"false" doc:"the port sends frames back where they came from; not together with 'promiscMode'"`
+	PromiscMode               bool          `json:"promiscMode" default:"false" doc:"the bridge receives all frames"`
+	VLAN                      int           `json:"vlan" min:"0" max:"4094" default:"0" doc:"access VLAN of the container's port, 1 to 4094; the gateway then lives on '<bridge>.<vlan>'; 0 is none"`
+	VLANTrunk                 []vlanTrunk   `json:"vlanTrunk" doc:"tagged VLANs of the port: '[{ \"id\": 7 }, { \"minID\": 100, \"maxID\": 199 }]'"`
+	PreserveDefaultVLAN       bool          `json:"preserveDefaultVlan" default:"false" doc:"leaves the port in VLAN 1 as well"`
+	MACSpoofChk               bool          `json:"macspoofchk" default:"false" doc:"drops frames that the container sends with another source MAC address"`
+	IPSpoofChk                bool          `json:"ipspoofchk" default:"false" doc:"drops besides what claims another IP address than the container's, in packets, ARP and neighbour discovery, what only routers send, and what is neither IP nor ARP"`
+	EnableDAD                 bool          `json:"enabledad" default:"false" doc:"IPv6 duplicate address detection, which takes one to two seconds; without it addresses are usable at once"`
+	DisableContainerInterface bool          `json:"disableContainerInterface" default:"false" doc:"the container's end stays down and has no addresses; not together with 'ipam'"`
+	PortIsolation             bool          `json:"portIsolation" default:"false" doc:"containers with it reach the host and the outside, but not one another"`
+	DNS                       types.DNS     `json:"dns" doc:"replaces what ipam says"`
+	IPAM                      roles.IPAMKey `json:"ipam" plugin:"ipam" doc:"any ipam plugin; left out: layer 2 only"`
 	roles.MACWishes
 
 	mac   net.HardwareAddr // nil: nobody asked for one
@@ -41,9 +39,9 @@ type conf struct {
 }
 
 type vlanTrunk struct {
-	ID    *int `json:"id"`
-	MinID *int `json:"minID"`
-	MaxID *int `json:"maxID"`
+	ID    *int `json:"id" min:"1" max:"4094"`
+	MinID *int `json:"minID" min:"1" max:"4094"`
+	MaxID *int `json:"maxID" min:"1" max:"4094"`
 }
 
 const (

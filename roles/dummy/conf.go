@@ -9,7 +9,8 @@ import (
 
 // conf is the network configuration of the role; README.md explains the keys.
 type conf struct {
-	DNS types.DNS `json:"dns"`
+	DNS  types.DNS     `json:"dns" doc:"replaces what ipam says"`
+	IPAM roles.IPAMKey `json:"ipam" plugin:"ipam" required:"true" doc:"any ipam plugin"`
 }
 
 // load reads and checks the configuration.

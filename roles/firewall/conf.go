@@ -8,10 +8,10 @@ import (
 
 // conf is the network configuration of the role; README.md explains the keys.
 type conf struct {
-	Backend                string `json:"backend"`
-	IPTablesAdminChainName string `json:"iptablesAdminChainName"`
-	FirewalldZone          string `json:"firewalldZone"`
-	IngressPolicy          string `json:"ingressPolicy"`
+	Backend                string `json:"backend" enum:"nftables,iptables,firewalld" default:"nftables" doc:"who is told to let the containers' traffic pass: 'nftables': our own table, and the chains of other programs that stand in nftables and would drop it. 'firewalld': firewalld too, by D-Bus. 'iptables': legacy iptables too, on a host where that is in use; elsewhere the same as 'nftables'"`
+	IPTablesAdminChainName string `json:"iptablesAdminChainName" default:"CNI-ADMIN" doc:"the chain for an administrator's own rules, which come before all others; letters, digits, '-' and '_', at most 28"`
+	FirewalldZone          string `json:"firewalldZone" default:"trusted" doc:"the zone of firewalld that the addresses are put into, with '\"backend\": \"firewalld\"'"`
+	IngressPolicy          string `json:"ingressPolicy" enum:"open,same-bridge,isolated" default:"open" doc:"which other containers may connect to this one: 'open': all. 'same-bridge': those behind the same bridge. 'isolated': none"`
 }
 
 // Values of the key backend.

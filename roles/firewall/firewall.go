@@ -203,3 +203,10 @@ func routedBy(n *netutil.Namespace, bridge string, ips []roles.IP) (string, erro
 	}
 	return towards, nil
 }
+
+func (role) Conf() any { return &conf{} }
+
+func (role) CheckConf(r *roles.Request) error {
+	_, err := load(r)
+	return err
+}

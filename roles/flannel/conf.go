@@ -19,11 +19,11 @@ type keys map[string]json.RawMessage
 
 // conf is the network configuration of the role; README.md explains the keys.
 type conf struct {
-	SubnetFile    string `json:"subnetFile"`
-	DataDir       string `json:"dataDir"`
-	Delegate      keys   `json:"delegate"`
-	IPAM          keys   `json:"ipam"`
-	RuntimeConfig keys   `json:"runtimeConfig"`
+	Delegate      keys   `json:"delegate" plugin:"delegate" default:"bridge" doc:"configuration of the plugin that does the work ('type': 'bridge'), without 'name' and 'ipam'. What it does not say follows from the node's subnet: 'mtu' is FLANNEL_MTU, 'ipMasq' the opposite of FLANNEL_IPMASQ (if flanneld does not masquerade, the plugin does), and 'isGateway' of 'bridge' is true"`
+	IPAM          keys   `json:"ipam" plugin:"ipam" default:"host-local" doc:"keys of the ipam plugin ('type': 'host-local'). 'ranges' are the node's subnets; the networks of all nodes are added to 'routes', each as a 'dst'"`
+	RuntimeConfig keys   `json:"runtimeConfig" doc:"handed on"`
+	SubnetFile    string `json:"subnetFile" file:"root" default:"/run/flannel/subnet.env" doc:"flanneld's file; an absolute path. It is root's, and nobody else may write to it"`
+	DataDir       string `json:"dataDir" default:"/var/lib/cni/flannel" doc:"folder for saved configurations; an absolute path"`
 
 	kind string // delegate.type
 }

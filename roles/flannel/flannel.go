@@ -142,3 +142,10 @@ func (role) Status(ctx context.Context, r *roles.Request) error {
 	}
 	return p.Status(ctx)
 }
+
+func (role) Conf() any { return &conf{} }
+
+func (role) CheckConf(r *roles.Request) error {
+	_, err := load(r, false)
+	return err
+}

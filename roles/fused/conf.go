@@ -12,10 +12,10 @@ import (
 
 // conf is the network configuration of the role; README.md explains the keys.
 type conf struct {
-	Plugins       json.RawMessage            `json:"plugins"`
-	RuntimeConfig map[string]json.RawMessage `json:"runtimeConfig"`
-	DisableCheck  json.RawMessage            `json:"disableCheck"`
-	DisableGC     json.RawMessage            `json:"disableGC"`
+	Plugins       json.RawMessage            `json:"plugins" type:"list" plugin:"list" required:"true" doc:"the configurations of the plugins, in the order of ADD, each as it would stand in the list itself"`
+	RuntimeConfig map[string]json.RawMessage `json:"runtimeConfig" doc:"what the runtime hands over. Each plugin gets that part of it which its own 'capabilities' name. The role's own 'capabilities' are those of all of them ('cnibox fuse' writes them)"`
+	DisableCheck  json.RawMessage            `json:"disableCheck" type:"flag" default:"false" doc:"CHECK calls no plugin. 'true' or '\"true\"'"`
+	DisableGC     json.RawMessage            `json:"disableGC" type:"flag" default:"false" doc:"GC calls no plugin. 'true' or '\"true\"'"`
 
 	disableCheck, disableGC bool
 	plugins                 []plugin

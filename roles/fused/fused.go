@@ -124,3 +124,10 @@ func (c *conf) prepare(p *plugin, r *roles.Request, lenient bool) (*roles.Plugin
 	}
 	return r.Plugin(p.key, p.Type, text, lenient)
 }
+
+func (role) Conf() any { return &conf{} }
+
+func (role) CheckConf(r *roles.Request) error {
+	_, err := load(r.Conf, false)
+	return err
+}

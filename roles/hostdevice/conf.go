@@ -14,18 +14,16 @@ import (
 
 // conf is the network configuration of the role; README.md explains the keys.
 type conf struct {
-	Device     string    `json:"device"`
-	HWAddr     string    `json:"hwaddr"`
-	KernelPath string    `json:"kernelpath"`
-	PCIBusID   string    `json:"pciBusID"`
-	DPDKMode   bool      `json:"dpdkMode"`
-	DNS        types.DNS `json:"dns"`
-	IPAM       struct {
-		Type string `json:"type"`
-	} `json:"ipam"`
+	Device        string `json:"device" doc:"the interface's name on the host"`
+	HWAddr        string `json:"hwaddr" doc:"its hardware address. Of several interfaces with one address (VLANs have that of the card below) the one of hardware is meant"`
+	KernelPath    string `json:"kernelpath" doc:"the device's folder in sysfs, such as '/sys/devices/pci0000:00/0000:00:1f.6'"`
+	PCIBusID      string `json:"pciBusID" doc:"the device's PCI address, such as '0000:00:1f.6'; that of a virtio device will do"`
 	RuntimeConfig struct {
-		DeviceID string `json:"deviceID"`
+		DeviceID string `json:"deviceID" doc:"the device that the runtime has chosen (capability 'deviceID'): a PCI address, or the name of an auxiliary device, such as 'mlx5_core.sf.4'. It replaces 'pciBusID'"`
 	} `json:"runtimeConfig"`
+	DPDKMode bool          `json:"dpdkMode" default:"false" doc:"leave the device alone, as if its driver were one of DPDK's (below)"`
+	DNS      types.DNS     `json:"dns" doc:"replaces what ipam says"`
+	IPAM     roles.IPAMKey `json:"ipam" plugin:"ipam" doc:"any ipam plugin; without, the interface has no address. 'dhcp' is asked when the sandbox has the interface, and told before the host has it back"`
 
 	mac net.HardwareAddr // of hwaddr
 }

@@ -256,3 +256,22 @@ func (x role) Status(ctx context.Context, r *roles.Request) error {
 	}
 	return r.IPAM.Status(ctx)
 }
+
+func (role) Conf() any { return &conf{} }
+
+// CheckConf wants a device named, unless the runtime is to name one.
+func (role) CheckConf(r *roles.Request) error {
+	c, err := load(r)
+	if c == nil || err == nil || len(c.keys()) > 0 {
+		return err
+	}
+	var runtime struct {
+		Capabilities struct {
+			DeviceID bool `json:"deviceID"`
+		} `json:"capabilities"`
+	}
+	if roles.Decode(r.Conf, &runtime, true) == nil && runtime.Capabilities.DeviceID {
+		return nil
+	}
+	return err
+}

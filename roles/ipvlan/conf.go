@@ -10,11 +10,12 @@ import (
 
 // conf is the network configuration of the role; README.md explains the keys.
 type conf struct {
-	roles.MasterKeys
-	Mode string    `json:"mode"`
-	Flag string    `json:"flag"`
-	MTU  int       `json:"mtu"`
-	DNS  types.DNS `json:"dns"`
+	roles.MasterKeys `key:"master" doc:"the interface that it is made on; left out: the single interface of prevResult, or that of the default route, of IPv4 or else of IPv6"`
+	Mode             string        `json:"mode" enum:"l2,l3,l3s" default:"l2" doc:"'l2': a switch; 'l3': a router without broadcasts; 'l3s': the same, with the host's packet filter and connection tracking. All ipvlans of a master have the mode of the last one made"`
+	Flag             string        `json:"flag" enum:"bridge,private,vepa" default:"bridge" doc:"'bridge': ipvlans of one master reach each other; 'private': they do not; 'vepa': through a switch that sends frames back"`
+	MTU              int           `json:"mtu" min:"68" max:"65535" also:"0" default:"0" doc:"bytes, at most the master's; 0 is the master's; IPv6 needs 1280"`
+	DNS              types.DNS     `json:"dns" doc:"replaces what ipam says"`
+	IPAM             roles.IPAMKey `json:"ipam" plugin:"ipam" doc:"any ipam plugin; left out: the addresses of prevResult, which the result then is in place of, or layer 2 only if there is none"`
 
 	mode uint32
 	flag uint16

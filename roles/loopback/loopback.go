@@ -73,3 +73,7 @@ func (role) Del(_ context.Context, r *roles.Request) error {
 func (role) GC(context.Context, *roles.Request, []roles.Attachment) error { return nil }
 
 func (role) Status(context.Context, *roles.Request) error { return nil }
+
+func (role) Conf() any { return &struct{}{} }
+
+func (role) CheckConf(*roles.Request) error { return nil }

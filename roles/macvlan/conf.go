@@ -13,12 +13,13 @@ import (
 // conf is the network configuration of the role; README.md explains the keys.
 type conf struct {
 	roles.MasterKeys
+	Mode       string        `json:"mode" enum:"bridge,private,vepa,passthru" default:"bridge" doc:"'bridge': macvlans of one master reach each other; 'private': they do not; 'vepa': through a switch that sends frames back; 'passthru': one macvlan, which has the master to itself, MAC address included"`
+	MTU        int           `json:"mtu" min:"68" max:"65535" also:"0" default:"0" doc:"bytes, at most the master's; 0 is the master's; IPv6 needs 1280"`
+	MAC        string        `json:"mac" doc:"MAC address"`
+	BCQueueLen int64         `json:"bcqueuelen" min:"0" max:"4294967295" default:"0" doc:"how many broadcasts may wait to be handed on to the other macvlans; 0 is the kernel's default, 1000"`
+	DNS        types.DNS     `json:"dns" doc:"replaces what ipam says"`
+	IPAM       roles.IPAMKey `json:"ipam" plugin:"ipam" doc:"any ipam plugin; left out: layer 2 only"`
 	roles.MACWishes
-	Mode       string    `json:"mode"`
-	MTU        int       `json:"mtu"`
-	MAC        string    `json:"mac"`
-	BCQueueLen int64     `json:"bcqueuelen"`
-	DNS        types.DNS `json:"dns"`
 
 	mode uint32
 	mac  net.HardwareAddr // nil: nobody asked for one

@@ -53,3 +53,10 @@ func (role) Status(ctx context.Context, r *roles.Request) error {
 	}
 	return c.MasterStatus(ctx, r)
 }
+
+func (role) Conf() any { return &conf{} }
+
+func (role) CheckConf(r *roles.Request) error {
+	_, err := load(r)
+	return err
+}

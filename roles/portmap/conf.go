@@ -15,15 +15,15 @@ import (
 
 // conf is the network configuration of the role; README.md explains the keys.
 type conf struct {
-	Backend              string   `json:"backend"`
-	SNAT                 bool     `json:"snat"`
-	MasqAll              bool     `json:"masqAll"`
-	MarkMasqBit          *int     `json:"markMasqBit"`
-	ExternalSetMarkChain *string  `json:"externalSetMarkChain"`
-	ConditionsV4         []string `json:"conditionsV4"`
-	ConditionsV6         []string `json:"conditionsV6"`
+	SNAT                 bool     `json:"snat" default:"true" doc:"masquerades connections that the container could not answer otherwise: from its own subnet, itself included, and from the host's 127.0.0.0/8"`
+	MasqAll              bool     `json:"masqAll" default:"false" doc:"masquerades all mapped connections: the container sees the host as their source"`
+	ConditionsV4         []string `json:"conditionsV4" doc:"further conditions for this network's mappings of IPv4, in the words of iptables ('[\"!\", \"-d\", \"192.0.2.0/24\"]') or of nft ('[\"ip daddr != 192.0.2.0/24\"]'): source, destination, input interface, mark"`
+	ConditionsV6         []string `json:"conditionsV6" doc:"the same for IPv6"`
+	Backend              string   `json:"backend" enum:"iptables,nftables" doc:"'iptables' and 'nftables' are accepted for the sake of existing files; it is always nftables, over netlink"`
+	MarkMasqBit          *int     `json:"markMasqBit" min:"0" max:"31" doc:"accepted (0 to 31) and without effect: which packets to masquerade is decided by the connection's target, see below"`
+	ExternalSetMarkChain *string  `json:"externalSetMarkChain" doc:"accepted and without effect; not together with 'markMasqBit'"`
 	RuntimeConfig        struct {
-		PortMappings []portMapping `json:"portMappings"`
+		PortMappings []portMapping `json:"portMappings" doc:"capability 'portMappings': the mappings, from the runtime"`
 	} `json:"runtimeConfig"`
 
 	mappings                 []mapping
@@ -32,11 +32,11 @@ type conf struct {
 
 // portMapping is a mapping as runtimes hand it over. Package json takes the keys in any letter case, which containerd relies on.
 type portMapping struct {
-	HostPort      json.RawMessage `json:"hostPort"`
-	ContainerPort json.RawMessage `json:"containerPort"`
-	Range         json.RawMessage `json:"range"` // refused: Podman's own word for the number of ports in a row
-	Protocol      string          `json:"protocol"`
-	HostIP        string          `json:"hostIP"`
+	HostPort      json.RawMessage `json:"hostPort" type:"int" min:"1" max:"65535" also:"0" doc:"a port of the host, 1 to 65535; ranges are refused, since every port is an entry of its own. Without, or with 0, nothing is mapped"`
+	ContainerPort json.RawMessage `json:"containerPort" type:"int" min:"1" max:"65535" doc:"the container's port"`
+	Range         json.RawMessage `json:"range" type:"int" min:"0" max:"1" doc:"refused unless it is 1: every port is a mapping of its own"` // Podman's own word for the number of ports in a row
+	Protocol      string          `json:"protocol" enum:"tcp,udp,sctp" default:"tcp" doc:"'tcp', 'udp' or 'sctp', in any letter case"`
+	HostIP        string          `json:"hostIP" doc:"an address of the host, IPv4 or IPv6, '127.0.0.1' included. Left out: every address; '0.0.0.0' or '::': every address of that family"`
 }
 
 // mapping is a portMapping that has been checked.

@@ -122,3 +122,10 @@ func portEntries(p *netutil.Plan) []nft.PortEntry {
 	}
 	return ports
 }
+
+func (role) Conf() any { return &conf{} }
+
+func (role) CheckConf(r *roles.Request) error {
+	_, err := load(r)
+	return err
+}

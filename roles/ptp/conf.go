@@ -9,13 +9,11 @@ import (
 
 // conf is the network configuration of the role; README.md explains the keys.
 type conf struct {
-	IPMasq        bool      `json:"ipMasq"`
-	IPMasqBackend string    `json:"ipMasqBackend"`
-	MTU           int       `json:"mtu"`
-	DNS           types.DNS `json:"dns"`
-	IPAM          struct {
-		Type string `json:"type"`
-	} `json:"ipam"`
+	IPMasq        bool          `json:"ipMasq" default:"false" doc:"traffic that leaves the container's subnet carries the host's address; multicast is left alone"`
+	IPMasqBackend string        `json:"ipMasqBackend" enum:"iptables,nftables" doc:"'iptables' and 'nftables' are accepted for the sake of existing files; it is always nftables, over netlink"`
+	MTU           int           `json:"mtu" min:"68" max:"65535" also:"0" default:"0" doc:"of both ends, in bytes; 0 is the kernel's default; IPv6 needs 1280"`
+	DNS           types.DNS     `json:"dns" doc:"replaces what ipam says"`
+	IPAM          roles.IPAMKey `json:"ipam" plugin:"ipam" required:"true" doc:"any ipam plugin"`
 }
 
 // load reads and checks the configuration.

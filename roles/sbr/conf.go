@@ -11,9 +11,9 @@ import (
 
 // conf is the network configuration of the role; README.md explains the keys.
 type conf struct {
-	Table          *int64   `json:"table"`
-	Gateways       []string `json:"gateways"`
-	AddSourceHints bool     `json:"addSourceHints"`
+	Table          *int64   `json:"table" min:"1" max:"4294967295" doc:"the routing table for the interface's addresses, whose routes are somebody else's (an ipam plugin's, by the key 'table' of its routes); left out: a free one from 100 for each address, which the interface's routes are moved to. 253 to 255 are the kernel's own"`
+	Gateways       []string `json:"gateways" doc:"default gateways of the tables, in place of those that there are; several of a family share the load. Not together with 'table'"`
+	AddSourceHints bool     `json:"addSourceHints" default:"false" doc:"routes of the tables have the address as preferred source; not together with 'table'"`
 
 	gateways []netip.Addr
 }

@@ -14,14 +14,15 @@ import (
 
 // conf is the network configuration of the role; README.md explains the keys.
 type conf struct {
-	MultiQueue     bool      `json:"multiQueue"`
-	MTU            int       `json:"mtu"`
-	MAC            string    `json:"mac"`
-	Owner          *uint32   `json:"owner"`
-	Group          *uint32   `json:"group"`
-	SELinuxContext string    `json:"selinuxContext"`
-	Bridge         string    `json:"bridge"`
-	DNS            types.DNS `json:"dns"`
+	MultiQueue     bool          `json:"multiQueue" default:"false" doc:"the program may open it several times, once for each queue; it must say so too ('IFF_MULTI_QUEUE')"`
+	MTU            int           `json:"mtu" min:"68" max:"65535" also:"0" default:"0" doc:"in bytes; 0 is the kernel's default; IPv6 needs 1280"`
+	MAC            string        `json:"mac" doc:"MAC address; one in 'runtimeConfig.mac', 'args.cni.mac' or 'MAC' of CNI_ARGS goes before it, in this order"`
+	Owner          *uint32       `json:"owner" min:"0" max:"4294967294" doc:"number of the user who may open the device, besides those with CAP_NET_ADMIN"`
+	Group          *uint32       `json:"group" min:"0" max:"4294967294" doc:"number of the group that may"`
+	SELinuxContext string        `json:"selinuxContext" doc:"SELinux context that the device is made in (below)"`
+	Bridge         string        `json:"bridge" doc:"name of a bridge in the container, which must be there; the device becomes a port of it"`
+	DNS            types.DNS     `json:"dns" doc:"replaces what ipam says"`
+	IPAM           roles.IPAMKey `json:"ipam" plugin:"ipam" doc:"any ipam plugin; without, the device has no address. The addresses are the device's own, not those of the program behind it"`
 	roles.MACWishes
 
 	mac net.HardwareAddr // who asked for one, by falling precedence: runtimeConfig.mac, args.cni.mac, CNI_ARGS, mac

@@ -61,3 +61,10 @@ func (x role) Status(ctx context.Context, r *roles.Request) error {
 	}
 	return r.IPAM.Status(ctx)
 }
+
+func (role) Conf() any { return &conf{} }
+
+func (role) CheckConf(r *roles.Request) error {
+	_, err := load(r)
+	return err
+}

@@ -19,12 +19,12 @@ const defaultDataDir = "/run/cni/tuning"
 
 // settings are the keys that the configuration has, and args.cni as well.
 type settings struct {
-	Sysctl   json.RawMessage `json:"sysctl"` // an object whose order counts
-	MAC      string          `json:"mac"`
-	Promisc  *bool           `json:"promisc"`
-	MTU      *int            `json:"mtu"`
-	AllMulti *bool           `json:"allmulti"`
-	TxQLen   *int            `json:"txQLen"`
+	Sysctl   json.RawMessage `json:"sysctl" type:"object" doc:"names and values, set in their order. Only 'net.*', with dots or slashes; whichever comes first separates, so 'net/ipv4/conf/eth0.7/forwarding' is possible. 'IFNAME' stands for the interface's name"` // an object whose order counts
+	MAC      string          `json:"mac" doc:"MAC address"`
+	MTU      *int            `json:"mtu" min:"68" max:"65535" also:"0" doc:"bytes; IPv6 needs 1280"`
+	Promisc  *bool           `json:"promisc" default:"false" doc:"receive all frames; false leaves the interface as it is"`
+	AllMulti *bool           `json:"allmulti" doc:"receive all multicast frames, or not"`
+	TxQLen   *int            `json:"txQLen" min:"0" max:"2147483647" doc:"packets that may wait to be sent"`
 
 	sysctls sysctls // of the key sysctl
 }
@@ -32,12 +32,12 @@ type settings struct {
 // conf is the network configuration of the role; README.md explains the keys.
 type conf struct {
 	settings
-	DataDir string `json:"dataDir"`
+	DataDir string `json:"dataDir" default:"/run/cni/tuning" doc:"folder for the records; an absolute path"`
 	Args    struct {
-		CNI settings `json:"cni"`
+		CNI settings `json:"cni" doc:"'sysctl', 'mac', 'mtu', 'promisc', 'allmulti' and 'txQLen' in place of the configuration's"`
 	} `json:"args"`
 	RuntimeConfig struct {
-		MAC string `json:"mac"`
+		MAC string `json:"mac" doc:"capability 'mac': MAC address"`
 	} `json:"runtimeConfig"`
 
 	sysctl []netutil.Sysctl // in the order of the configuration

@@ -160,3 +160,10 @@ func (t role) Status(_ context.Context, r *roles.Request) error {
 	}
 	return c.checkAllowed(t.allowlist)
 }
+
+func (role) Conf() any { return &conf{} }
+
+func (role) CheckConf(r *roles.Request) error {
+	_, err := load(r)
+	return err
+}

@@ -12,11 +12,12 @@ import (
 
 // conf is the network configuration of the role; README.md explains the keys.
 type conf struct {
-	roles.MasterKeys
-	VLANID   int       `json:"vlanId"`
-	Protocol string    `json:"protocol"`
-	MTU      int       `json:"mtu"`
-	DNS      types.DNS `json:"dns"`
+	roles.MasterKeys `key:"master" required:"true" doc:"the interface that it is made on"`
+	VLANID           int           `json:"vlanId" min:"0" max:"4094" default:"0" doc:"0 to 4094; 0 is the tag of frames that have only a priority"`
+	Protocol         string        `json:"protocol" enum:"802.1Q,802.1ad" default:"802.1Q" doc:"'802.1ad' for the outer tag of a provider's network; in any letter case"`
+	MTU              int           `json:"mtu" min:"68" max:"65535" also:"0" default:"0" doc:"bytes, at most the master's; 0 is the master's; IPv6 needs 1280"`
+	DNS              types.DNS     `json:"dns" doc:"replaces what ipam says"`
+	IPAM             roles.IPAMKey `json:"ipam" plugin:"ipam" doc:"any ipam plugin; left out: layer 2 only"`
 
 	protocol uint16
 }

@@ -10,8 +10,8 @@ import (
 
 // conf is the network configuration of the role; README.md explains the keys.
 type conf struct {
-	VRFName string `json:"vrfname"`
-	Table   uint32 `json:"table"`
+	VRFName string `json:"vrfname" required:"true" doc:"name of the VRF's device in the container"`
+	Table   uint32 `json:"table" min:"0" max:"4294967295" default:"0" doc:"number of its routing table; 0 is a free one. 253 to 255 are the kernel's own"`
 }
 
 // load reads and checks the configuration.

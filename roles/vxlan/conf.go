@@ -15,29 +15,29 @@ import (
 
 // conf is the network configuration of the role; README.md explains the keys.
 type conf struct {
-	Mode          string          `json:"mode"`
-	VNI           int             `json:"vni"`
-	Port          *int            `json:"port"`
-	Underlay      string          `json:"underlay"`
-	MTU           int             `json:"mtu"`
-	DirectRouting bool            `json:"directRouting"`
-	Peers         json.RawMessage `json:"peers"`
-	PeersFile     string          `json:"peersFile"`
-	NodeSubnets   []string        `json:"nodeSubnets"`
-	Bridge        string          `json:"bridge"`
-	Group         string          `json:"group"`
-	IsGateway     *bool           `json:"isGateway"`
-	NeighSuppress *bool           `json:"neighSuppress"`
-	MACSpoofChk   bool            `json:"macspoofchk"`
-	IPSpoofChk    bool            `json:"ipspoofchk"`
-	IPMasq        bool            `json:"ipMasq"`
-	Keep          bool            `json:"keep"`
-	DNS           types.DNS       `json:"dns"`
+	VNI           int             `json:"vni" required:"true" min:"1" max:"16777215" doc:"the network's number in the tunnel, 1 to 16777215; the same on all nodes"`
+	Port          *int            `json:"port" min:"1" max:"65535" default:"4789" doc:"UDP port of the tunnel; the same on all nodes"`
+	Underlay      string          `json:"underlay" doc:"this node's address there, or the interface that has it; without, the address from which the first peer is reached"`
+	Peers         json.RawMessage `json:"peers" type:"list" doc:"all nodes; this one may be among them, so that one list serves all"`
+	PeersFile     string          `json:"peersFile" file:"root" doc:"a file that holds the list, in place of 'peers'; each ADD sees whether it has changed, so it must be replaced as a whole (rename). It is root's, nobody else may write to it, and it has at most 8 MiB"`
+	NodeSubnets   []string        `json:"nodeSubnets" doc:"this node's subnets, as the others list them; without, those of the ranges of 'ipam'"`
+	DirectRouting bool            `json:"directRouting" default:"false" doc:"peers on the same link are reached by a route beside the tunnel"`
+	MTU           int             `json:"mtu" min:"68" max:"65535" also:"0" default:"0" doc:"of pods, in bytes; 0 is what the underlay leaves: 50 less than its interface has over IPv4, 70 over IPv6"`
+	IPMasq        bool            `json:"ipMasq" default:"false" doc:"what pods send to elsewhere carries the node's address; never what they send to pods, on this node or another"`
+	Keep          bool            `json:"keep" default:"false" doc:"the tunnel stays when the last pod goes"`
+	Mode          string          `json:"mode" enum:"routed,bridged" default:"routed" doc:"'routed', or 'bridged': the pods of all nodes are on one link, see below"`
+	Bridge        string          `json:"bridge" doc:"bridged: the name of the bridge; without, 'br-' and the network's name, if that is short enough"`
+	Group         string          `json:"group" doc:"bridged: the multicast address where frames for all go, in place of one to each peer"`
+	IsGateway     *bool           `json:"isGateway" default:"true" doc:"bridged: the bridge has the address that ipam names as the gateway; else the node is not on the link"`
+	NeighSuppress *bool           `json:"neighSuppress" default:"true" doc:"bridged: see below"`
+	MACSpoofChk   bool            `json:"macspoofchk" default:"false" doc:"bridged: as of the plugin bridge"`
+	IPSpoofChk    bool            `json:"ipspoofchk" default:"false" doc:"bridged: as of the plugin bridge"`
+	DNS           types.DNS       `json:"dns" doc:"replaces what ipam says"`
 	IPAM          struct {
 		Type string `json:"type"`
 		ipamRange
 		Ranges [][]ipamRange `json:"ranges"`
-	} `json:"ipam"`
+	} `json:"ipam" plugin:"ipam" required:"true" doc:"any ipam plugin. Of host-local's ranges this role reads 'subnet', and in mode bridged 'rangeStart', 'rangeEnd' and 'gateway'"`
 
 	overlay overlay.Config // without peers
 }

@@ -117,3 +117,13 @@ func (role) Status(ctx context.Context, r *roles.Request) error {
 	}
 	return r.IPAM.Status(ctx)
 }
+
+func (role) Conf() any { return &conf{} }
+
+func (role) CheckConf(r *roles.Request) error {
+	c, err := load(r)
+	if err != nil || len(c.Peers) == 0 {
+		return err // peers of a file are the node's own
+	}
+	return c.readPeers()
+}

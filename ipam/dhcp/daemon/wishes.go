@@ -14,23 +14,23 @@ const (
 
 // Wishes are the keys of a configuration about what is said to a server, and asked of it.
 type Wishes struct {
-	Families []string  `json:"families"` // IPv4 and IPv6, of which an address is needed; none: IPv4
-	Request  []Request `json:"request"`
-	Provide  []Provide `json:"provide"`
-	Priority int       `json:"priority"` // metric of the routes; 0: the kernel's choice
+	Families []string  `json:"families" enum:"ipv4,ipv6" default:"[\"ipv4\"]" doc:"'ipv4', 'ipv6': of each of them an address is needed"` // none: IPv4
+	Request  []Request `json:"request" doc:"DHCP options that the server is asked for: '[{ \"option\": \"routers\" }]'"`
+	Provide  []Provide `json:"provide" doc:"DHCP options that the server is told: '[{ \"option\": \"host-name\", \"value\": \"x\" }]'"`
+	Priority int       `json:"priority" min:"0" max:"2147483647" default:"0" doc:"metric of the IPv4 routes; 0 is the kernel's choice"` // of the routes
 }
 
 // Request is an option that the server is asked for. SkipDefault leaves out those that are asked for otherwise.
 type Request struct {
-	SkipDefault bool   `json:"skipDefault"`
-	Option      string `json:"option"`
+	SkipDefault bool   `json:"skipDefault" default:"false" doc:"in one of them: only these"`
+	Option      string `json:"option" doc:"name or number, 1 to 254"`
 }
 
 // Provide is an option that the server is told, with the value or with that of a key in CNI_ARGS.
 type Provide struct {
-	Option  string `json:"option"`
-	Value   string `json:"value"`
-	FromArg string `json:"fromArg"`
+	Option  string `json:"option" required:"true" doc:"name or number, 1 to 254"`
+	Value   string `json:"value" doc:"at most 255 bytes"`
+	FromArg string `json:"fromArg" doc:"the value is that of this key in CNI_ARGS, such as 'K8S_POD_NAME'"`
 }
 
 // Check checks the keys; the error begins with the key.
