@@ -47,4 +47,13 @@ func roleInfos() []roleInfo {
 	return infos
 }
 
+// roleKinds are the kinds of all roles.
+func roleKinds() map[string]string {
+	kinds := map[string]string{}
+	for _, info := range roleInfos() {
+		kinds[info.Name] = info.Kind
+	}
+	return kinds
+}
+
 func sortedNames(table roles.Table) []string { return slices.Sorted(maps.Keys(table)) }

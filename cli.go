@@ -22,6 +22,7 @@ import (
 	"github.com/cnibox/cnibox/command/top"
 	"github.com/cnibox/cnibox/command/topology"
 	"github.com/cnibox/cnibox/command/ui"
+	"github.com/cnibox/cnibox/command/validate"
 	"github.com/cnibox/cnibox/roles"
 )
 
@@ -61,6 +62,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			inspect.Command(),
 			top.Command(),
 			topology.Command(),
+			validate.Command(roleTable, roleKinds),
 			fuse.Command(),
 			sync.Command(),
 			overlay.Command(),

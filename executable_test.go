@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write docs/dependencies.txt anew")
+var update = flag.Bool("update", false, "write anew what tests compare: pages, lists, findings")
 
 const (
 	maxExecutable = 8_000_000 // bytes

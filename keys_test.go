@@ -30,11 +30,6 @@ func (k confKey) String() string {
 	return strings.ReplaceAll(strings.Join(k.at, "."), ".[]", "[]")
 }
 
-// below tells whether the key is of the value that another has.
-func (k confKey) below(other []string) bool {
-	return len(k.at) > len(other) && slices.Equal(k.at[:len(other)], other)
-}
-
 // roleKeys are the keys of the role's struct conf, and those that the runner reads.
 func roleKeys(t *testing.T, role string) []confKey {
 	t.Helper()
@@ -161,9 +156,12 @@ func (f *keyFinder) fields(dir string, s *ast.StructType, at []string) (keys []c
 		keys = []confKey{{at, "object"}}
 	}
 	for _, field := range s.Fields.List {
+		tag, read := "", false
+		if field.Tag != nil {
+			tag, read = reflect.StructTag(strings.Trim(field.Tag.Value, "`")).Lookup("json")
+		}
 		switch {
-		case field.Tag != nil:
-			tag := reflect.StructTag(strings.Trim(field.Tag.Value, "`")).Get("json")
+		case read:
 			name, _, _ := strings.Cut(tag, ",")
 			keys = append(keys, f.find(dir, field.Type, extend(at, name)...)...)
 		case field.Names == nil: // an embedded struct, whose keys are the outer one's
@@ -213,87 +211,3 @@ func unquoted(e ast.Expr) ast.Expr {
 }
 
 func extend(at []string, more string) []string { return append(slices.Clone(at), more) }
-
-// The README of each role tells of every key that the role reads, and of no other.
-func TestKeysAreDocumented(t *testing.T) {
-	t.Parallel()
-	for role := range roleTable() {
-		t.Run(role, func(t *testing.T) {
-			t.Parallel()
-			page, err := os.ReadFile(filepath.Join(roleFolder(t, role), "README.md"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			rows, keys := documentedKeys(string(page)), roleKeys(t, role)
-			if len(rows) == 0 && role != "loopback" {
-				t.Fatal("the README has no table of keys")
-			}
-			for _, k := range keys {
-				if !isDocumented(k, rows, string(page)) {
-					t.Errorf("the README does not tell of %s", k)
-				}
-			}
-			for _, row := range rows {
-				if !isRead(row, role, keys) {
-					t.Errorf("the README tells of %s, which the role does not read", strings.Join(row, "."))
-				}
-			}
-		})
-	}
-}
-
-var (
-	tableRow = regexp.MustCompile("(?m)^\\| (`[^|]*) \\|")
-	inRow    = regexp.MustCompile("`([^`]+)`( in `CNI_ARGS`)?")
-)
-
-// documentedKeys are the keys in the first column of a README's table of keys. Those of CNI_ARGS are not the configuration's.
-func documentedKeys(page string) (rows [][]string) {
-	_, section, _ := strings.Cut(page, "\n## Keys")
-	section, _, _ = strings.Cut(section, "\n## ")
-	ofIPAM := strings.HasPrefix(section, ", below `ipam`") || strings.Contains(section, "All of `ipam`, unless")
-	var last []string
-	for _, row := range tableRow.FindAllStringSubmatch(section, -1) {
-		for _, m := range inRow.FindAllStringSubmatch(row[1], -1) {
-			if m[2] != "" {
-				continue
-			}
-			at := strings.Split(strings.ReplaceAll(m[1], "[]", ".[]"), ".")
-			switch {
-			case at[0] == "" || at[0] == "…": // beside the one before
-				at = append(slices.Clone(last[:len(last)-1]), at[len(at)-1])
-			case ofIPAM && at[0] != "runtimeConfig" && at[0] != "args":
-				at = append([]string{"ipam"}, at...)
-			}
-			last, rows = at, append(rows, at)
-		}
-	}
-	return rows
-}
-
-// isDocumented tells whether a row is about the key, about what is in it or what it is in, or the text names it in full.
-func isDocumented(k confKey, rows [][]string, page string) bool {
-	name := k.at[len(k.at)-1]
-	switch {
-	case name == "[]", name == "*", k.kind == "object", k.at[0] == "dns": // it is in the README with what is in it; dns is the specification's
-		return true
-	case slices.Contains([]string{"cniVersion", "name", "ipam.type", "prevResult"}, k.String()), strings.HasPrefix(k.String(), "cni.dev/"):
-		return true // the specification's, for all plugins
-	case strings.Contains(page, "`"+k.String()+"`"):
-		return true
-	}
-	return slices.ContainsFunc(rows, func(row []string) bool {
-		return slices.Equal(row, k.at) || confKey{at: row}.below(k.at) || k.below(row) && strings.Contains(page, name)
-	})
-}
-
-// isRead tells whether the row is about a key, or about one of an object that the role hands on to another plugin.
-func isRead(row []string, role string, keys []confKey) bool {
-	if role == "cnibox" && slices.Equal(row, []string{"capabilities"}) {
-		return true // the runtime reads it
-	}
-	return slices.ContainsFunc(keys, func(k confKey) bool {
-		open := k.at[len(k.at)-1] == "*" && k.kind == "raw"
-		return slices.Equal(row, k.at) || open && confKey{at: row}.below(k.at[:len(k.at)-1])
-	})
-}

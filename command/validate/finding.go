@@ -1,0 +1,108 @@
+package validate
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/cnibox/cnibox/command/ui"
+)
+
+// Severities of a finding.
+const (
+	Error   = "error"   // a runtime or a plugin refuses it, or does something else than was meant
+	Warning = "warning" // it works, but probably not as it was meant
+)
+
+// Finding is what is not right with a configuration, as --output json has it. Programs rely on its keys.
+type Finding struct {
+	File       string `json:"file"`
+	Line       int    `json:"line"`   // from 1
+	Column     int    `json:"column"` // from 1, in characters
+	Severity   string `json:"severity"`
+	Key        string `json:"key"` // the way to it from the top; empty: the file itself
+	Message    string `json:"message"`
+	Suggestion string `json:"suggestion,omitempty"` // what may have been meant
+}
+
+func (f *Finding) text(c ui.Colours) string {
+	severity := c.Bad(f.Severity)
+	if f.Severity == Warning {
+		severity = c.Doubtful(f.Severity)
+	}
+	at := c.Strong(fmt.Sprintf("%s:%d:%d:", f.File, f.Line, f.Column))
+	out := at + " " + severity + ": "
+	if f.Key != "" {
+		out += f.Key + ": "
+	}
+	out += f.Message
+	if f.Suggestion != "" {
+		out += "; did you mean " + f.Suggestion + "?"
+	}
+	return out
+}
+
+// write tells of the findings to people.
+func write(out io.Writer, files int, findings []Finding) error {
+	c := ui.ColoursFor(out)
+	var b strings.Builder
+	errors := 0
+	for i := range findings {
+		b.WriteString(findings[i].text(c) + "\n")
+		if findings[i].Severity == Error {
+			errors++
+		}
+	}
+	b.WriteString(count(files, "file") + ", " + count(errors, "error") + ", " + count(len(findings)-errors, "warning") + "\n")
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+// file is a configuration that is being read.
+type file struct {
+	path     string
+	text     []byte
+	findings []Finding
+}
+
+// report adds a finding about what stands at the position, in bytes.
+func (f *file) report(severity string, pos int, key, suggestion, format string, args ...any) {
+	before := f.text[:min(pos, len(f.text))]
+	line := 1 + strings.Count(string(before), "\n")
+	start := strings.LastIndexByte(string(before), '\n') + 1
+	f.findings = append(f.findings, Finding{
+		File: f.path, Line: line, Column: 1 + utf8.RuneCount(before[start:]),
+		Severity: severity, Key: key, Message: fmt.Sprintf(format, args...), Suggestion: suggestion,
+	})
+}
+
+// told tells whether there is an error about the key already, about what it is in, or about what is in it.
+func (f *file) told(key string) bool {
+	return slices.ContainsFunc(f.findings, func(g Finding) bool {
+		return g.Severity == Error && (within(key, g.Key) || within(g.Key, key))
+	})
+}
+
+// within tells whether a key is another, or below it.
+func within(key, other string) bool {
+	rest, ok := strings.CutPrefix(key, other)
+	return ok && other != "" && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+// sorted are the findings in the order in which they stand in the file.
+func (f *file) sorted() []Finding {
+	slices.SortStableFunc(f.findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return f.findings
+}

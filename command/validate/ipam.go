@@ -1,0 +1,123 @@
+package validate
+
+import (
+	"errors"
+	"io/fs"
+	"net/netip"
+
+	"github.com/cnibox/cnibox/command/keys"
+	"github.com/cnibox/cnibox/netutil/plainfile"
+	"github.com/cnibox/cnibox/roles"
+)
+
+// ipamKind is the ipam plugin's name; empty if there is none.
+func (p *plugin) ipamKind() string {
+	if n := p.n.get("ipam"); n != nil && n.str("type") != "" {
+		return n.str("type")
+	}
+	if k := keys.OfRole(p.table[p.kind]).Find("ipam"); k != nil && p.n.get("ipam") != nil {
+		return k.Default
+	}
+	return ""
+}
+
+// ipam is the configuration of the ipam plugin that the plugin asks, nil if it asks none; and its role, if that is one of ours.
+func (p *plugin) ipam(own *keys.Key) (*node, roles.Role) {
+	n, uses := p.n.get("ipam"), own.Find("ipam")
+	if n == nil || n.kind != '{' {
+		return nil, nil
+	}
+	if uses == nil || uses.Plugin != "ipam" {
+		p.f.report(Warning, n.pos, p.path("ipam"), "", "without effect: %s asks no ipam plugin", p.kind)
+		return nil, nil
+	}
+	if p.set != nil { // a delegate's, which its caller refuses
+		return nil, nil
+	}
+	if uses.Default != "" { // the caller says the rest
+		p.set = map[string]any{"ipam": stand()}
+	}
+	kind, at := p.ipamKind(), p.path("ipam.type")
+	t := n.get("type")
+	if t == nil {
+		t = n
+	}
+	switch {
+	case kind == "" && len(n.members) == 0: // left out, in another way
+		return nil, nil
+	case kind == "" && t.kind != '"' && t != n:
+		return nil, nil // of a wrong type, which is told elsewhere
+	case kind == "":
+		suggestion := ""
+		for _, m := range n.members {
+			if nearest(m.key, []string{"type"}) != "" {
+				suggestion = "type in place of " + m.key
+			}
+		}
+		p.f.report(Error, n.pos, at, suggestion, "missing; without it %s asks no ipam plugin", p.kind)
+		return nil, nil
+	case !isName(kind):
+		p.f.report(Error, t.pos, at, "", "%q is no plugin's name, which is that of a file in the plugin folder", kind)
+		return n, nil
+	}
+	asked := *p
+	asked.inner = true
+	asked.executable(kind, t, at)
+	role := p.table[kind]
+	if role != nil && p.kinds[kind] != "ipam" {
+		p.f.report(Error, t.pos, at, "", "%s is no ipam plugin", kind)
+		return n, nil
+	}
+	if role != nil {
+		p.routes(n)
+	}
+	return n, role
+}
+
+// routes tells of destinations that are no subnet.
+func (p *plugin) routes(ipam *node) {
+	list := ipam.get("routes")
+	if list == nil {
+		return
+	}
+	for i, r := range list.elems {
+		dst, err := netip.ParsePrefix(r.str("dst"))
+		if err == nil && dst != dst.Masked() {
+			p.f.report(Warning, r.get("dst").pos, roles.Elem(p.path("ipam.routes"), i)+".dst", dst.Masked().String(), "%s has host bits set", dst)
+		}
+	}
+}
+
+// mostFile bounds the files that a configuration names, in bytes; it is more than any role takes.
+const mostFile = 8 << 20
+
+// files looks at the files that keys name: they may come later, or be another node's.
+func (p *plugin) files(k *keys.Key, n *node, at string) {
+	if n == nil || n.kind != '{' {
+		return
+	}
+	for _, sub := range k.Keys {
+		v := n.get(sub.Name)
+		if v == nil {
+			continue
+		}
+		key := join(at, sub.Name)
+		p.files(sub, v, key)
+		if sub.File == "" || v.kind != '"' || v.text == "" || v.text[0] != '/' {
+			continue
+		}
+		open := plainfile.Open
+		if sub.File == "root" {
+			open = plainfile.OpenTrusted
+		}
+		f, err := open(v.text, mostFile)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			p.f.report(Warning, v.pos, key, "", "%s is not there (yet)", v.text)
+		case err != nil:
+			p.f.report(Warning, v.pos, key, "", "%v", err)
+		default:
+			_ = f.Close()
+		}
+	}
+}
