@@ -12,6 +12,7 @@ package roles
 //	min, max  the least and the most that it takes; also is one more number
 //	type      of a key that the role itself reads (json.RawMessage): int, list, object, or flag (a boolean or the word for one)
 //	plugin    it holds configurations of other plugins: ipam (an ipam plugin's), delegate (one), or list; default is then the plugin's name
+//	alias     how the reference plugins' documentation writes it, where that is something else
 //	open      "true": an object that holds keys of others besides
 //	key       beside a struct that is embedded: the other tags are for this key of it
 //	file      it names a file: "root" (nobody else may write to it) or "any"

@@ -52,11 +52,11 @@ type Key struct {
 	Keys []*Key // of an object that has keys of its own
 	Elem *Key   // what a list holds; or an object that takes any key
 
-	Doc, Default, Plugin, File string
-	Required                   bool
-	Open                       bool // an object that may have others' keys besides
-	Enum                       []string
-	Min, Max, Also             *int64
+	Doc, Default, Plugin, File, Alias string
+	Required                          bool
+	Open                              bool // an object that may have others' keys besides
+	Enum                              []string
+	Min, Max, Also                    *int64
 }
 
 // Of are the keys of a configuration that is read into what conf points to.
@@ -166,7 +166,7 @@ func (k *Key) override(tag reflect.StructTag) {
 }
 
 func (k *Key) tags(tag reflect.StructTag) {
-	k.Doc, k.Default, k.Plugin, k.File = tag.Get("doc"), tag.Get("default"), tag.Get("plugin"), tag.Get("file")
+	k.Doc, k.Default, k.Plugin, k.File, k.Alias = tag.Get("doc"), tag.Get("default"), tag.Get("plugin"), tag.Get("file"), tag.Get("alias")
 	k.Required, k.Open = tag.Get("required") == "true", tag.Get("open") == "true"
 	if enum := tag.Get("enum"); enum != "" {
 		k.Enum = strings.Split(enum, ",")

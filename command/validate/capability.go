@@ -15,6 +15,7 @@ func (p *plugin) capabilities(own *keys.Key, ipam *node, ipamRole roles.Role) {
 	if declared == nil {
 		declared = &node{pos: p.n.pos}
 	}
+	meant := map[string]bool{}
 	known, open := p.known(own, ipam, ipamRole)
 	for _, m := range declared.members {
 		if m.value.text != "true" || slices.Contains(known, m.key) || open || strings.ContainsAny(m.key, "./") {
@@ -28,11 +29,11 @@ func (p *plugin) capabilities(own *keys.Key, ipam *node, ipamRole roles.Role) {
 		}
 		severity := Warning
 		if suggestion != "" {
-			severity = Error
+			severity, meant[suggestion] = Error, true
 		}
 		p.f.report(severity, m.pos, join(at, m.key), suggestion, "%s makes no use of this capability; %s", p.kind, uses(known))
 	}
-	p.needed(declared, at)
+	p.needed(declared, at, meant)
 }
 
 func uses(known []string) string {
@@ -103,11 +104,11 @@ func (p *plugin) inners() (out []inner) {
 }
 
 // needed tells of capabilities without which the plugin has nothing to do.
-func (p *plugin) needed(declared *node, at string) {
+func (p *plugin) needed(declared *node, at string, meant map[string]bool) {
 	has := func(name string) bool {
 		v := declared.get(name)
 		given := p.n.get("runtimeConfig")
-		return v != nil && v.text == "true" || given != nil && given.get(name) != nil
+		return v != nil && v.text == "true" || meant[name] || given != nil && given.get(name) != nil
 	}
 	switch {
 	case p.kind == "portmap" && !has("portMappings"):

@@ -154,11 +154,11 @@ func networkName(root *node) string {
 func (c *checker) list(f *file, root *node) {
 	own := keys.OfList()
 	w := &walker{
-		f: f, owner: "a list", bad: map[*node]bool{},
+		f: f, owner: "a list", bad: map[*node]string{}, exact: true,
 		top: func(m member) bool { return m.key == "args" }, // Podman keeps labels there
 		elsewhere: func(name string) string {
 			if name == "capabilities" || name == "ipam" || keys.OfPlugin().Find(name) != nil && own.Find(name) == nil {
-				return name + " of a plugin"
+				return "plugins[]." + name
 			}
 			return ""
 		},
@@ -199,7 +199,7 @@ func (c *checker) head(f *file, root *node) string {
 	if version != nil && version.kind == '"' && version.text != "" {
 		best = version.text
 		if !slices.Contains(all, best) {
-			f.report(Error, version.pos, "cniVersion", nearest(best, all), "no plugin speaks %q; cnibox speaks %s", best, strings.Join(all, ", "))
+			f.report(Error, version.pos, "cniVersion", whole(best, all), "no plugin speaks %q; cnibox speaks %s", best, strings.Join(all, ", "))
 		}
 	}
 	if list := root.get("cniVersions"); list != nil && list.kind == '[' && len(list.elems) > 0 {
@@ -217,4 +217,14 @@ func (c *checker) head(f *file, root *node) string {
 		best = all[0]
 	}
 	return best
+}
+
+// whole is the version that has this beginning.
+func whole(beginning string, all []string) string {
+	for _, v := range all {
+		if strings.HasPrefix(v, beginning+".") {
+			return v
+		}
+	}
+	return ""
 }

@@ -53,7 +53,7 @@ func Command(table func() roles.Table, kinds func() map[string]string) *cli.Comm
 			if c.String("output") == "json" {
 				err = ui.JSON(c.App.Writer, findings)
 			} else {
-				err = write(c.App.Writer, len(paths), findings)
+				err = Write(c.App.Writer, len(paths), findings)
 			}
 			if err != nil {
 				return err

@@ -45,8 +45,8 @@ func (f *Finding) text(c ui.Colours) string {
 	return out
 }
 
-// write tells of the findings to people.
-func write(out io.Writer, files int, findings []Finding) error {
+// Write tells of the findings to people.
+func Write(out io.Writer, files int, findings []Finding) error {
 	c := ui.ColoursFor(out)
 	var b strings.Builder
 	errors := 0

@@ -12,7 +12,7 @@ import (
 )
 
 // executable looks for the plugin in the folders, as a runtime or the plugin that calls it would. Without folders only a slip in the name of one of our
-// own can be seen.
+// own can be seen, and others' names are believed.
 func (p *plugin) executable(kind string, n *node, key string) {
 	suggestion := ""
 	if p.table[kind] == nil {
@@ -20,7 +20,7 @@ func (p *plugin) executable(kind string, n *node, key string) {
 	}
 	if len(p.dirs) == 0 {
 		if suggestion != "" {
-			p.f.report(Warning, n.pos, key, suggestion, "%s is none of cnibox's plugins", kind)
+			p.f.report(Error, n.pos, key, suggestion, "%s is none of cnibox's plugins", kind)
 		}
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"net/netip"
+	"slices"
 
 	"github.com/cnibox/cnibox/command/keys"
 	"github.com/cnibox/cnibox/netutil/plainfile"
@@ -35,7 +36,7 @@ func (p *plugin) ipam(own *keys.Key) (*node, roles.Role) {
 		return nil, nil
 	}
 	if uses.Default != "" { // the caller says the rest
-		p.set = map[string]any{"ipam": stand()}
+		p.set = map[string]any{"ipam": standIPAM()}
 	}
 	kind, at := p.ipamKind(), p.path("ipam.type")
 	t := n.get("type")
@@ -51,7 +52,7 @@ func (p *plugin) ipam(own *keys.Key) (*node, roles.Role) {
 		suggestion := ""
 		for _, m := range n.members {
 			if nearest(m.key, []string{"type"}) != "" {
-				suggestion = "type in place of " + m.key
+				suggestion = "type"
 			}
 		}
 		p.f.report(Error, n.pos, at, suggestion, "missing; without it %s asks no ipam plugin", p.kind)
@@ -74,18 +75,33 @@ func (p *plugin) ipam(own *keys.Key) (*node, roles.Role) {
 	return n, role
 }
 
-// routes tells of destinations that are no subnet.
+// routes tells of destinations that are no subnet. For the pod's own one, as documentation has it, it is plain what is meant.
 func (p *plugin) routes(ipam *node) {
 	list := ipam.get("routes")
 	if list == nil {
 		return
 	}
+	own := ipam.subnets(nil)
 	for i, r := range list.elems {
 		dst, err := netip.ParsePrefix(r.str("dst"))
-		if err == nil && dst != dst.Masked() {
+		if err == nil && dst != dst.Masked() && !slices.Contains(own, dst.Masked().String()) {
 			p.f.report(Warning, r.get("dst").pos, roles.Elem(p.path("ipam.routes"), i)+".dst", dst.Masked().String(), "%s has host bits set", dst)
 		}
 	}
+}
+
+// subnets are those of the keys subnet and address in a value, without host bits.
+func (n *node) subnets(out []string) []string {
+	for _, e := range n.elems {
+		out = e.subnets(out)
+	}
+	for _, m := range n.members {
+		if p, err := netip.ParsePrefix(m.value.text); err == nil && (m.key == "subnet" || m.key == "address") {
+			out = append(out, p.Masked().String())
+		}
+		out = m.value.subnets(out)
+	}
+	return out
 }
 
 // mostFile bounds the files that a configuration names, in bytes; it is more than any role takes.

@@ -24,7 +24,7 @@ func (p *plugin) remember(ipam *node) {
 	if ipam == nil || p.ipamKind() != "host-local" || p.set != nil {
 		return
 	}
-	conf, err := p.conf(nil)
+	conf, err := p.conf(nil, nil)
 	if err != nil {
 		return
 	}
@@ -72,7 +72,7 @@ func (p *plugin) poolSizes(ranges []hostlocal.Range) {
 	}
 	for set := range len(sizes) {
 		if sizes[set] < p.maxPods {
-			found, _ := p.n.resolve(keys[set], "")
+			found, _, _ := p.n.resolve(keys[set], "")
 			p.f.report(Error, found.pos, p.path(keys[set]), "", "it has %d addresses for pods, and the node may have %d pods", sizes[set], p.maxPods)
 		}
 	}
@@ -106,7 +106,7 @@ func (b *network) clash(a *network) {
 	toldBridge := false
 	for _, r := range b.ranges {
 		for _, q := range a.ranges {
-			found, _ := b.p.n.resolve(r.Key, "")
+			found, _, _ := b.p.n.resolve(r.Key, "")
 			at := b.p.path(r.Key)
 			overlap := r.First.BitLen() == q.First.BitLen() && r.First.Compare(q.Last) <= 0 && q.First.Compare(r.Last) <= 0
 			switch {

@@ -24,33 +24,30 @@ func steps(key string) (out []string) {
 }
 
 // resolve finds the value of a key. Where there is none, it is what the key should be in, and rest is what is missing. A message that begins with
-// the name of something in the value is about that.
-func (n *node) resolve(key, msg string) (found *node, rest string) {
+// the name of something in the value, or tells of its value, is about that: suffix then leads there.
+func (n *node) resolve(key, msg string) (found *node, suffix, rest string) {
 	all := steps(key)
 	for i, step := range all {
 		next := n.step(step)
 		if next == nil {
-			return n, strings.Join(all[i:], ".")
+			return n, "", strings.Join(all[i:], ".")
 		}
 		n = next
 	}
-	if n.kind != '{' {
-		return n, ""
-	}
 	word, _, _ := strings.Cut(msg, " ")
+	if _, behind, ok := strings.Cut(msg, "value of "); ok {
+		word, _, _ = strings.Cut(behind, " ")
+	}
 	if name, err := strconv.Unquote(word); err == nil {
 		word = name
 	}
 	if v := n.get(word); v != nil {
-		return v, ""
-	}
-	if _, behind, ok := strings.Cut(msg, "value of "); ok {
-		word, _, _ = strings.Cut(behind, " ")
-		if v := n.get(word); v != nil {
-			return v, ""
+		if strings.ContainsAny(word, "./[ ") {
+			return v, "[" + strconv.Quote(word) + "]", ""
 		}
+		return v, "." + word, ""
 	}
-	return n, ""
+	return n, "", ""
 }
 
 func (n *node) step(step string) *node {

@@ -24,7 +24,7 @@ func most(a, b string) int {
 		return 0
 	case n < 6:
 		return 1
-	case n < 12:
+	case n < 8:
 		return 2
 	}
 	return 3

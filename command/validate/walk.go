@@ -12,10 +12,12 @@ import (
 // walker compares values with the keys that there are.
 type walker struct {
 	f     *file
-	owner string // whose keys they are, for messages
-	bad   map[*node]bool
+	owner string           // whose keys they are, for messages
+	bad   map[*node]string // what has a wrong type, and what can stand for it
+	exact bool             // letter case counts
 	// elsewhere tells where a key that is unknown here does belong, if it is one of another place; empty: nowhere.
 	elsewhere func(name string) string
+	others    func(name string) []string // the plugins that have a key of the name; nil: none
 	// top takes care of a key at the top itself; false: it does not.
 	top func(m member) bool
 }
@@ -25,12 +27,15 @@ func (w *walker) value(n *node, k *keys.Key, at string) {
 		return
 	}
 	if !fits(n, k) {
-		w.bad[n] = true
+		w.bad[n] = ""
+		if k.Min != nil {
+			w.bad[n] = strconv.FormatInt(*k.Min, 10)
+		}
 		what := n.describe()
-		if n.kind == '0' || n.kind == '"' && k.Kind == keys.Flag {
+		if n.kind == '0' {
 			what = n.text
 		}
-		w.f.report(Error, n.pos, at, "", "%s, where %s belongs", what, k.Kind)
+		w.f.report(Error, n.pos, at, unquoted(n, k), "%s, where %s belongs", what, k.Kind)
 		return
 	}
 	switch n.kind {
@@ -43,6 +48,18 @@ func (w *walker) value(n *node, k *keys.Key, at string) {
 	case '{':
 		w.object(n, k, at)
 	}
+}
+
+// unquoted is what stands in a string, if it is what belongs there.
+func unquoted(n *node, k *keys.Key) string {
+	if n.kind != '"' || k.Kind == keys.List || k.Kind == keys.Object || len(n.text) > 20 {
+		return ""
+	}
+	inside, err := parse([]byte(n.text))
+	if err != nil || !fits(inside, k) {
+		return ""
+	}
+	return n.text
 }
 
 // fits tells whether a value is of the kind. As package json does, numbers are taken only if they are whole and not too large.
@@ -85,7 +102,7 @@ func (w *walker) object(n *node, k *keys.Key, at string) {
 			w.value(m.value, sub, join(at, m.key))
 		case k.Elem != nil:
 			w.value(m.value, k.Elem, join(at, m.key))
-		case !k.Open && !isRemark(m.key):
+		case !k.Open && !isRemark(m.key) && !(w.owner == "bridge" && m.key == "addIf"): // kubenet's, which minikube still writes; nobody reads it
 			w.unknown(m, k, at, top != nil)
 		}
 	}
@@ -107,8 +124,14 @@ func (f *file) twice(n *node, at string) {
 // folded is the key that one of other letter case is taken for: plugins read it so (package json), other programs may not.
 func (w *walker) folded(m member, k *keys.Key, at string) *keys.Key {
 	for _, sub := range k.Keys {
+		if sub.Alias != "" && sub.Alias == m.key {
+			return sub
+		}
 		if strings.EqualFold(sub.Name, m.key) {
-			w.f.report(Warning, m.pos, join(at, m.key), sub.Name, "other letter case than %s has; it is taken for it, but not by every program", sub.Name)
+			if w.exact {
+				return nil
+			}
+			w.f.report(Warning, m.pos, join(at, m.key), "", "taken for %s, although the letter case differs; not every program does so", sub.Name)
 			return sub
 		}
 	}
@@ -137,11 +160,22 @@ func (w *walker) unknown(m member, k *keys.Key, at string, isTop bool) {
 	if suggestion == "" {
 		suggestion = nearest(m.key, names)
 	}
+	for _, name := range names {
+		if strings.EqualFold(name, m.key) {
+			suggestion = name
+		}
+	}
 	severity := Warning
 	if suggestion != "" {
 		severity = Error
 	}
-	w.f.report(severity, m.pos, join(at, m.key), suggestion, "unknown key of %s", w.owner)
+	message := "unknown key of " + w.owner
+	if w.others != nil && isTop && suggestion == "" {
+		if others := w.others(m.key); len(others) > 0 {
+			message += "; it belongs to " + strings.Join(others, ", ")
+		}
+	}
+	w.f.report(severity, m.pos, join(at, m.key), suggestion, "%s", message)
 }
 
 func join(at, key string) string {

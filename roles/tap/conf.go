@@ -19,7 +19,7 @@ type conf struct {
 	MAC            string        `json:"mac" doc:"MAC address; one in 'runtimeConfig.mac', 'args.cni.mac' or 'MAC' of CNI_ARGS goes before it, in this order"`
 	Owner          *uint32       `json:"owner" min:"0" max:"4294967294" doc:"number of the user who may open the device, besides those with CAP_NET_ADMIN"`
 	Group          *uint32       `json:"group" min:"0" max:"4294967294" doc:"number of the group that may"`
-	SELinuxContext string        `json:"selinuxContext" doc:"SELinux context that the device is made in (below)"`
+	SELinuxContext string        `json:"selinuxContext" alias:"selinuxcontext" doc:"SELinux context that the device is made in (below)"`
 	Bridge         string        `json:"bridge" doc:"name of a bridge in the container, which must be there; the device becomes a port of it"`
 	DNS            types.DNS     `json:"dns" doc:"replaces what ipam says"`
 	IPAM           roles.IPAMKey `json:"ipam" plugin:"ipam" doc:"any ipam plugin; without, the device has no address. The addresses are the device's own, not those of the program behind it"`
