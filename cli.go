@@ -18,6 +18,7 @@ import (
 	"github.com/cnibox/cnibox/command/inspect"
 	"github.com/cnibox/cnibox/command/manual"
 	"github.com/cnibox/cnibox/command/overlay"
+	"github.com/cnibox/cnibox/command/schema"
 	"github.com/cnibox/cnibox/command/sync"
 	"github.com/cnibox/cnibox/command/top"
 	"github.com/cnibox/cnibox/command/topology"
@@ -63,6 +64,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			top.Command(),
 			topology.Command(),
 			validate.Command(roleTable, roleKinds),
+			schema.Command(roleTable, roleKinds),
 			fuse.Command(),
 			sync.Command(),
 			overlay.Command(),

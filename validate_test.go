@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/command/validate"
 )
 
@@ -193,11 +194,103 @@ func TestValidatePages(t *testing.T) {
 				name = "10-net.conflist"
 				text = `{"cniVersion": "1.1.0", "name": "pods", "plugins": [{"type": "bridge"}, ` + text + `]}`
 			}
-			path := filepath.Join(t.TempDir(), name)
-			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
+			for _, f := range validate.Text(name, []byte(text), validateOptions()) {
+				t.Errorf("%+v", f)
 			}
-			wantNoFindings(t, path)
 		})
 	}
+}
+
+// The plugins of a farm are one program, which speaks all versions. What its plugins call in process need not be there by name.
+func TestValidateFarm(t *testing.T) {
+	t.Parallel()
+	farm := t.TempDir()
+	if err := os.WriteFile(filepath.Join(farm, executableName), []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"bridge", "portmap"} {
+		if err := os.Symlink(executableName, filepath.Join(farm, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := validateOptions()
+	o.Dirs = []string{farm}
+	const list = `{"cniVersion": "1.1.0", "name": "pods", "plugins": [
+		{"type": "bridge", "ipam": {"type": "host-local", "subnet": "10.1.0.0/24"}},
+		{"type": "portmap", "capabilities": {"portMappings": true}}, {"type": "tuning"}]}`
+	findings := validate.Text("10-net.conflist", []byte(list), o)
+	if len(findings) != 1 || findings[0].Key != "plugins[2].type" || findings[0].Line != 3 {
+		t.Errorf("%+v", findings)
+	}
+}
+
+func TestValidateOutput(t *testing.T) {
+	t.Parallel()
+	run := func(args ...string) (exit int, stdout string) {
+		var out, errs bytes.Buffer
+		exit = runCommand(append([]string{"cnibox", "validate", "--plugin-dir", validateDir + "plugins"}, args...), &out, &errs)
+		if errs.Len() > 0 {
+			t.Errorf("%v: stderr %q", args, &errs)
+		}
+		return exit, out.String()
+	}
+	const good, bad = validateDir + "good/cilium.conflist", validateDir + "broken/json-empty.conf"
+	for _, tt := range []struct {
+		args []string
+		exit int
+	}{
+		{[]string{bad}, ui.ExitFailure}, {[]string{good, bad}, ui.ExitFailure},
+		{[]string{validateDir + "broken/networks-one-bridge"}, ui.ExitFailure},
+	} {
+		if exit, out := run(tt.args...); exit != tt.exit {
+			t.Errorf("%v: exit %d: %s", tt.args, exit, out)
+		}
+	}
+	dir := t.TempDir()
+	text := `{"cniVersion": "1.1.0", "name": "x", "type": "bridge", "colour": "blue"}`
+	for _, name := range []string{"20-b.conf", "10-a.conf", "README", "99-net.conf.bak"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.Replace(text, `"x"`, `"`+name+`"`, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exit, out := run("-o", "json", dir)
+	var findings []validate.Finding
+	if err := json.Unmarshal([]byte(out), &findings); err != nil || exit != ui.ExitOK || len(findings) != 2 {
+		t.Fatalf("exit %d, %v: %s", exit, err, out)
+	}
+	want := validate.Finding{File: dir + "/10-a.conf", Line: 1, Column: 64, Severity: validate.Warning, Key: "colour", Message: "unknown key of bridge"}
+	if findings[0] != want || findings[1].File != dir+"/20-b.conf" {
+		t.Errorf("%+v", findings)
+	}
+	if exit, _ := run("--strict", dir); exit != ui.ExitFailure {
+		t.Errorf("--strict: exit %d", exit)
+	}
+}
+
+// Whatever a file holds, it is read, and what is found stands where it says.
+func FuzzValidate(f *testing.F) {
+	for _, dir := range []string{"good", "broken"} {
+		files, err := filepath.Glob(validateDir + dir + "/*.*")
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, path := range files {
+			if text, err := os.ReadFile(path); err == nil && filepath.Ext(path) != ".golden" {
+				f.Add(string(text))
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		lines := strings.Split(text, "\n")
+		for _, name := range []string{"10-net.conflist", "10-net.conf"} {
+			for _, found := range validate.Text(name, []byte(text), validateOptions()) {
+				switch {
+				case found.Line < 1 || found.Line > len(lines), found.Column < 1 || found.Column > 1+len(lines[found.Line-1]):
+					t.Errorf("no such place: %+v", found)
+				case strings.Contains(found.Message, "10.255.") && !strings.Contains(text, "10.255."):
+					t.Errorf("of something that is not there: %+v", found)
+				}
+			}
+		}
+	})
 }

@@ -31,29 +31,39 @@ type checker struct {
 	files    map[string]*file // by the name of the network
 }
 
-// Files finds what is wrong with configurations, in the order of the files.
+// Files finds what is wrong with the configurations in files, in their order.
 func Files(paths []string, o Options) ([]Finding, error) {
+	var files []*file
+	for _, path := range paths {
+		text, err := read(path)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, &file{path: path, text: text})
+	}
+	return check(files, o), nil
+}
+
+// Text finds what is wrong with a configuration that is, or will be, in a file of that name.
+func Text(path string, text []byte, o Options) []Finding {
+	return check([]*file{{path: path, text: text}}, o)
+}
+
+func check(files []*file, o Options) []Finding {
 	c := &checker{table: o.Table, kinds: o.Kinds, dirs: o.Dirs, maxPods: o.MaxPods, speaks: map[string][]string{}, files: map[string]*file{}}
 	for name := range o.Table {
 		c.names = append(c.names, name)
 	}
 	slices.Sort(c.names)
-	var files []*file
-	for _, path := range paths {
-		f := &file{path: path}
-		var err error
-		if f.text, err = read(path); err != nil {
-			return nil, err
-		}
+	for _, f := range files {
 		c.file(f)
-		files = append(files, f)
 	}
 	c.compare()
 	findings := []Finding{}
 	for _, f := range files {
 		findings = append(findings, f.sorted()...)
 	}
-	return findings, nil
+	return findings
 }
 
 // mostText bounds a configuration, in bytes, as the plugins do.

@@ -38,11 +38,11 @@ func Command(table func() roles.Table, kinds func() map[string]string) *cli.Comm
 			return nil
 		},
 		Action: func(c *cli.Context) error {
-			paths, err := List(c.Args().Slice())
+			dirs, err := pluginDirs(c.StringSlice("plugin-dir"))
 			if err != nil {
 				return err
 			}
-			dirs, err := pluginDirs(c.StringSlice("plugin-dir"))
+			paths, err := List(c.Args().Slice())
 			if err != nil {
 				return err
 			}

@@ -12,10 +12,10 @@ import (
 
 // limits are the keys that the configuration, or the runtime, has.
 type limits struct {
-	IngressRate     *uint64  `json:"ingressRate" min:"8" also:"0" doc:"what the container may receive, in bits per second, from 8"`
-	IngressBurst    *uint64  `json:"ingressBurst" min:"0" max:"34359738367" doc:"how much it may receive at once after it was idle, in bits: at least a frame, at most 2^35 - 1. Rate and burst go together"`
-	EgressRate      *uint64  `json:"egressRate" min:"8" also:"0" doc:"what it may send, in bits per second, from 8"`
-	EgressBurst     *uint64  `json:"egressBurst" min:"0" max:"34359738367" doc:"how much it may send at once after it was idle, in bits"`
+	IngressRate     *uint64  `json:"ingressRate" min:"8" doc:"what the container may receive, in bits per second, from 8"`
+	IngressBurst    *uint64  `json:"ingressBurst" min:"1" max:"34359738367" doc:"how much it may receive at once after it was idle, in bits: at least a frame, at most 2^35 - 1. Rate and burst go together"`
+	EgressRate      *uint64  `json:"egressRate" min:"8" doc:"what it may send, in bits per second, from 8"`
+	EgressBurst     *uint64  `json:"egressBurst" min:"1" max:"34359738367" doc:"how much it may send at once after it was idle, in bits"`
 	ShapedSubnets   []string `json:"shapedSubnets" doc:"only traffic with these addresses of the outside is limited"`
 	UnshapedSubnets []string `json:"unshapedSubnets" doc:"all traffic but that with these addresses of the outside is limited; not together with 'shapedSubnets'"`
 }

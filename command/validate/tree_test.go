@@ -1,0 +1,68 @@
+package validate
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// FuzzParse compares the reader with package json: it takes the same texts, but for those that are no UTF-8 or nest too deep, and what it encodes
+// again means the same.
+func FuzzParse(f *testing.F) {
+	for _, text := range []string{
+		`{"a": [1, -2.5e3, true, null, "\u00e9\n"], "b": {}}`, `{"a": 1,}`, `[`, `{"a" 1}`, `"\x"`, "\ufeff{}", `{"a": 01}`, `{} {}`, "\"\n\"", `nul`, `[1 2]`, `"\ud800"`,
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		n, err := parse([]byte(text))
+		if err != nil {
+			var syntax *syntaxError
+			if !errors.As(err, &syntax) || syntax.pos < 0 || syntax.pos > len(text) || syntax.msg == "" {
+				t.Fatalf("%#v", err)
+			}
+			if json.Valid([]byte(text)) && utf8.ValidString(text) && !strings.Contains(syntax.msg, "in one another") {
+				t.Fatalf("%q: %v", text, err)
+			}
+			return
+		}
+		var want, got any
+		if err := json.Unmarshal([]byte(text), &want); err != nil {
+			if !strings.Contains(err.Error(), "cannot unmarshal number") { // no float64 holds it
+				t.Fatalf("taken: %q: %v", text, err)
+			}
+			return
+		}
+		again := n.encode([]byte(text), nil)
+		if err := json.Unmarshal(again, &got); err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("%q became %q: %v", text, again, err)
+		}
+	})
+}
+
+func TestNearest(t *testing.T) {
+	t.Parallel()
+	words := []string{"isGateway", "isDefaultGateway", "mtu", "vlan", "hairpinMode", "passthru"}
+	for word, want := range map[string]string{
+		"isGatway": "isGateway", "isgateway": "isGateway", "gateway": "isGateway", "mut": "mtu", "mt": "", "vlans": "vlan", "hairpin": "", "hairpinMdoe": "hairpinMode",
+		"passthrough": "passthru", "colour": "", "": "", strings.Repeat("x", 1000): "",
+	} {
+		if got := nearest(word, words); got != want {
+			t.Errorf("%.20q: %q, want %q", word, got, want)
+		}
+	}
+}
+
+func TestSteps(t *testing.T) {
+	t.Parallel()
+	for key, want := range map[string][]string{
+		"ipam.ranges[0][12].subnet": {"ipam", "ranges", "[0]", "[12]", "subnet"}, "mtu": {"mtu"}, "": nil, "a[]": {"a", "[]"},
+	} {
+		if got := steps(key); !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: %q, want %q", key, got, want)
+		}
+	}
+}
