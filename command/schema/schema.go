@@ -165,12 +165,12 @@ func (b *builder) value(k *keys.Key) object {
 }
 
 func (b *builder) kind(k *keys.Key) object {
-	switch {
-	case k.Plugin == "ipam":
+	switch k.Plugin {
+	case "ipam":
 		return object{"allOf": []any{b.ipam()}}
-	case k.Plugin == "list":
+	case "list":
 		return object{"type": "array", "items": b.plugin(), "minItems": 1}
-	case k.Plugin == "delegate":
+	case "delegate":
 		return object{"type": "object"}
 	}
 	switch k.Kind {

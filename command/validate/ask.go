@@ -21,13 +21,13 @@ type asking struct {
 }
 
 // ask makes findings of what ADD would refuse. Values of a wrong type are told of already.
-func (p *plugin) ask(role roles.Role, all *keys.Key, bad map[*node]string) {
+func (p *plugin) ask(role roles.Role, all *keys.Key) {
 	d, ok := role.(roles.Described)
 	if !ok {
 		return
 	}
 	a := &asking{plugin: p, all: all, without: map[*node]string{}, extra: map[string]any{}}
-	for n, text := range bad {
+	for n, text := range p.bad {
 		a.without[n] = text
 	}
 	const most = 64 // findings
@@ -57,11 +57,11 @@ func (p *plugin) conf(without map[*node]string, extra map[string]any) ([]byte, e
 func (a *asking) report(text string) bool {
 	key, msg := split(text)
 	found, suffix, rest := a.n.resolve(key, msg)
-	at := a.path(key) + suffix
+	at, first := a.path(key)+suffix, a.first
 	if a.inList && key == "name" {
-		at = key
+		at, first = key, 0
 	}
-	if a.f.told(at) || a.mended(key) || strings.Contains(msg, standIPv4) || strings.Contains(msg, standIPv6) {
+	if a.f.told(first, at) || a.mended(key) || strings.Contains(msg, standIPv4) || strings.Contains(msg, standIPv6) {
 		return a.leaveOutMore(key)
 	}
 	if rest != "" && a.holes(found) {
@@ -256,7 +256,7 @@ func (a *asking) key(key string) *keys.Key {
 		if step[0] == '[' {
 			list, k = k, k.Elem
 		} else if k = k.Find(step); k != nil && k.Plugin == "ipam" {
-			k = keys.OfRole(a.table[a.ipamKind()]).Find(step)
+			k = a.keysOf(a.ipamKind()).Find(step)
 		}
 		if k == nil {
 			return &keys.Key{}

@@ -9,14 +9,14 @@ import (
 )
 
 // capabilities compares what the runtime is asked to hand over with what the plugin makes use of.
-func (p *plugin) capabilities(own *keys.Key, ipam *node, ipamRole roles.Role) {
+func (p *plugin) capabilities() {
 	at := p.path("capabilities")
 	declared := p.n.get("capabilities")
 	if declared == nil {
 		declared = &node{pos: p.n.pos}
 	}
 	meant := map[string]bool{}
-	known, open := p.known(own, ipam, ipamRole)
+	known, open := p.known()
 	for _, m := range declared.members {
 		if m.value.text != "true" || slices.Contains(known, m.key) || open || strings.ContainsAny(m.key, "./") {
 			continue
@@ -44,7 +44,7 @@ func uses(known []string) string {
 }
 
 // known are the capabilities that the plugin makes use of, its ipam plugin's included; open tells that there may be more.
-func (p *plugin) known(own *keys.Key, ipam *node, ipamRole roles.Role) (known []string, open bool) {
+func (p *plugin) known() (known []string, open bool) {
 	add := func(k *keys.Key) {
 		if k = k.Find("runtimeConfig"); k == nil {
 			return
@@ -55,17 +55,15 @@ func (p *plugin) known(own *keys.Key, ipam *node, ipamRole roles.Role) (known []
 			}
 		}
 	}
-	add(own)
-	if ipamRole != nil {
-		add(keys.OfRole(ipamRole))
-	}
-	if d := own.Find("delegate"); d != nil {
+	add(p.own)
+	add(p.ipam.keys)
+	if d := p.own.Find("delegate"); d != nil {
 		kind := d.Default
 		if n := p.n.get("delegate"); n != nil && n.str("type") != "" {
 			kind = n.str("type")
 		}
 		open = p.table[kind] == nil
-		add(keys.OfRole(p.table[kind]))
+		add(p.keysOf(kind))
 	}
 	for _, inner := range p.inners() {
 		for _, m := range inner.caps {
@@ -74,7 +72,7 @@ func (p *plugin) known(own *keys.Key, ipam *node, ipamRole roles.Role) (known []
 			}
 		}
 	}
-	return known, open || ipam != nil && ipamRole == nil
+	return known, open || p.ipam.n != nil && p.ipam.role == nil
 }
 
 // inner is a plugin that this one calls, and the capabilities that it has.
@@ -86,7 +84,7 @@ type inner struct {
 // inners are the plugins of the plugin's own list.
 func (p *plugin) inners() (out []inner) {
 	list := p.n.get("plugins")
-	if list == nil || !callsOthers(p.table[p.kind]) {
+	if list == nil || !p.callsOthers(p.kind) {
 		return nil
 	}
 	for i, e := range list.elems {

@@ -1,7 +1,6 @@
 package validate
 
 import (
-	"github.com/cnibox/cnibox/command/keys"
 	"github.com/cnibox/cnibox/roles"
 )
 
@@ -52,12 +51,12 @@ func (c *checker) order(plugins []*plugin) {
 
 // needsPrev tells the plugins that change what others have made.
 func (c *checker) needsPrev(kind string) bool {
-	return c.kinds[kind] == "meta" && !callsOthers(c.table[kind])
+	return c.kinds[kind] == "meta" && !c.callsOthers(kind)
 }
 
 // callsOthers tells the plugins that hand the work over.
-func callsOthers(r roles.Role) bool {
-	for _, k := range keys.OfRole(r).Keys {
+func (c *checker) callsOthers(kind string) bool {
+	for _, k := range c.keysOf(kind).Keys {
 		if k.Plugin == "list" || k.Plugin == "delegate" {
 			return true
 		}

@@ -29,6 +29,21 @@ type checker struct {
 	speaks   map[string][]string // CNI versions, by the path of the program
 	networks []network
 	files    map[string]*file // by the name of the network
+	common   *keys.Key        // of all plugins
+	keys     map[string]*keys.Key
+}
+
+// keysOf are the keys of a role; none if it is another's plugin.
+func (c *checker) keysOf(kind string) *keys.Key {
+	k := c.keys[kind]
+	if k == nil {
+		k = &keys.Key{}
+		if role := c.table[kind]; role != nil {
+			k = keys.OfRole(role)
+		}
+		c.keys[kind] = k
+	}
+	return k
 }
 
 // Files finds what is wrong with the configurations in files, in their order.
@@ -50,7 +65,10 @@ func Text(path string, text []byte, o Options) []Finding {
 }
 
 func check(files []*file, o Options) []Finding {
-	c := &checker{table: o.Table, kinds: o.Kinds, dirs: o.Dirs, maxPods: o.MaxPods, speaks: map[string][]string{}, files: map[string]*file{}}
+	c := &checker{
+		table: o.Table, kinds: o.Kinds, dirs: o.Dirs, maxPods: o.MaxPods, speaks: map[string][]string{}, files: map[string]*file{},
+		common: keys.OfPlugin(), keys: map[string]*keys.Key{},
+	}
 	for name := range o.Table {
 		c.names = append(c.names, name)
 	}
@@ -167,7 +185,7 @@ func (c *checker) list(f *file, root *node) {
 		f: f, owner: "a list", bad: map[*node]string{}, exact: true,
 		top: func(m member) bool { return m.key == "args" }, // Podman keeps labels there
 		elsewhere: func(name string) string {
-			if name == "capabilities" || name == "ipam" || keys.OfPlugin().Find(name) != nil && own.Find(name) == nil {
+			if name == "capabilities" || name == "ipam" || c.common.Find(name) != nil && own.Find(name) == nil {
 				return "plugins[]." + name
 			}
 			return ""

@@ -72,23 +72,40 @@ func count(n int, what string) string {
 type file struct {
 	path     string
 	text     []byte
+	lines    []int // where they begin
 	findings []Finding
 }
 
 // report adds a finding about what stands at the position, in bytes.
 func (f *file) report(severity string, pos int, key, suggestion, format string, args ...any) {
-	before := f.text[:min(pos, len(f.text))]
-	line := 1 + strings.Count(string(before), "\n")
-	start := strings.LastIndexByte(string(before), '\n') + 1
+	line := f.line(pos)
 	f.findings = append(f.findings, Finding{
-		File: f.path, Line: line, Column: 1 + utf8.RuneCount(before[start:]),
+		File: f.path, Line: line, Column: 1 + utf8.RuneCount(f.text[f.lines[line-1]:min(pos, len(f.text))]),
 		Severity: severity, Key: key, Message: fmt.Sprintf(format, args...), Suggestion: suggestion,
 	})
 }
 
-// told tells whether there is an error about the key already, about what it is in, or about what is in it.
-func (f *file) told(key string) bool {
-	return slices.ContainsFunc(f.findings, func(g Finding) bool {
+// line is the number of the line, from 1, that the position is in.
+func (f *file) line(pos int) int {
+	if f.lines == nil {
+		f.lines = []int{0}
+		for i, c := range f.text {
+			if c == '\n' {
+				f.lines = append(f.lines, i+1)
+			}
+		}
+	}
+	i, found := slices.BinarySearch(f.lines, pos)
+	if found {
+		i++
+	}
+	return i
+}
+
+// told tells whether there is an error about the key already, about what it is in, or about what is in it. Only findings behind the first ones are
+// looked at.
+func (f *file) told(first int, key string) bool {
+	return slices.ContainsFunc(f.findings[first:], func(g Finding) bool {
 		return g.Severity == Error && (within(key, g.Key) || within(g.Key, key))
 	})
 }

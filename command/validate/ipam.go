@@ -16,24 +16,25 @@ func (p *plugin) ipamKind() string {
 	if n := p.n.get("ipam"); n != nil && n.str("type") != "" {
 		return n.str("type")
 	}
-	if k := keys.OfRole(p.table[p.kind]).Find("ipam"); k != nil && p.n.get("ipam") != nil {
+	if k := p.keysOf(p.kind).Find("ipam"); k != nil && p.n.get("ipam") != nil {
 		return k.Default
 	}
 	return ""
 }
 
-// ipam is the configuration of the ipam plugin that the plugin asks, nil if it asks none; and its role, if that is one of ours.
-func (p *plugin) ipam(own *keys.Key) (*node, roles.Role) {
-	n, uses := p.n.get("ipam"), own.Find("ipam")
+// asked is the ipam plugin that the plugin asks.
+func (p *plugin) asked() ipam {
+	none := ipam{keys: &keys.Key{}}
+	n, uses := p.n.get("ipam"), p.own.Find("ipam")
 	if n == nil || n.kind != '{' {
-		return nil, nil
+		return none
 	}
 	if uses == nil || uses.Plugin != "ipam" {
 		p.f.report(Warning, n.pos, p.path("ipam"), "", "without effect: %s asks no ipam plugin", p.kind)
-		return nil, nil
+		return none
 	}
 	if p.set != nil { // a delegate's, which its caller refuses
-		return nil, nil
+		return none
 	}
 	if uses.Default != "" { // the caller says the rest
 		p.set = map[string]any{"ipam": standIPAM()}
@@ -45,9 +46,9 @@ func (p *plugin) ipam(own *keys.Key) (*node, roles.Role) {
 	}
 	switch {
 	case kind == "" && len(n.members) == 0: // left out, in another way
-		return nil, nil
+		return none
 	case kind == "" && t.kind != '"' && t != n:
-		return nil, nil // of a wrong type, which is told elsewhere
+		return none // of a wrong type, which is told elsewhere
 	case kind == "":
 		suggestion := ""
 		for _, m := range n.members {
@@ -56,10 +57,10 @@ func (p *plugin) ipam(own *keys.Key) (*node, roles.Role) {
 			}
 		}
 		p.f.report(Error, n.pos, at, suggestion, "missing; without it %s asks no ipam plugin", p.kind)
-		return nil, nil
+		return none
 	case !isName(kind):
 		p.f.report(Error, t.pos, at, "", "%q is no plugin's name, which is that of a file in the plugin folder", kind)
-		return n, nil
+		return ipam{n: n, keys: none.keys}
 	}
 	asked := *p
 	asked.inner = true
@@ -67,12 +68,12 @@ func (p *plugin) ipam(own *keys.Key) (*node, roles.Role) {
 	role := p.table[kind]
 	if role != nil && p.kinds[kind] != "ipam" {
 		p.f.report(Error, t.pos, at, "", "%s is no ipam plugin", kind)
-		return n, nil
+		return ipam{n: n, keys: none.keys}
 	}
 	if role != nil {
 		p.routes(n)
 	}
-	return n, role
+	return ipam{n, role, p.keysOf(kind)}
 }
 
 // routes tells of destinations that are no subnet. For the pod's own one, as documentation has it, it is plain what is meant.

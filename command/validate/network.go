@@ -20,8 +20,8 @@ type network struct {
 }
 
 // remember keeps what other networks could clash with, and looks at the size of pools.
-func (p *plugin) remember(ipam *node) {
-	if ipam == nil || p.ipamKind() != "host-local" || p.set != nil {
+func (p *plugin) remember() {
+	if p.ipam.n == nil || p.ipamKind() != "host-local" || p.set != nil {
 		return
 	}
 	conf, err := p.conf(nil, nil)

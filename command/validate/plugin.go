@@ -19,6 +19,18 @@ type plugin struct {
 	inList           bool           // name and version are the list's
 	inner            bool           // another plugin calls it, not the runtime
 	set              map[string]any // what a plugin around it sets before it hands it on
+
+	first int       // findings of the file before the plugin's own
+	own   *keys.Key // of its role
+	bad   map[*node]string
+	ipam  ipam
+}
+
+// ipam is the ipam plugin that a plugin asks.
+type ipam struct {
+	n    *node      // its configuration; nil: none is asked
+	role roles.Role // nil: it is another's
+	keys *keys.Key  // of the role; without keys if it is another's
 }
 
 // path is the key as a whole.
@@ -34,6 +46,7 @@ func (p *plugin) path(key string) string {
 
 // check finds what is wrong with a plugin's configuration.
 func (p *plugin) check() {
+	p.first = len(p.f.findings)
 	if p.kind == "" && !p.readType() {
 		return
 	}
@@ -47,41 +60,36 @@ func (p *plugin) check() {
 		p.f.report(Error, p.valueAt("type").pos, p.path("type"), "", "%s is an ipam plugin; it belongs into the key ipam of another", p.kind)
 		return
 	}
-	own := keys.OfRole(role)
-	all := keys.Merge(own, keys.OfPlugin())
-	ipam, ipamRole := p.ipam(own)
-	if ipamRole != nil {
-		all = keys.Merge(all, keys.OfRole(ipamRole))
-	}
-	bad := map[*node]string{}
+	p.own, p.bad = p.keysOf(p.kind), map[*node]string{}
+	p.ipam = p.asked()
+	all := keys.Merge(keys.Merge(p.own, p.common), p.ipam.keys)
 	w := &walker{
-		f: p.f, owner: p.kind, bad: bad,
+		f: p.f, owner: p.kind, bad: p.bad, others: p.rolesWith, top: p.top,
 		elsewhere: func(name string) string {
-			if ipam != nil && ipamRole != nil && keys.OfRole(ipamRole).Find("ipam", name) != nil {
+			if p.ipam.keys.Find("ipam", name) != nil {
 				return p.path("ipam." + name)
 			}
 			return ""
 		},
-		others: p.rolesWith,
-		top: func(m member) bool {
-			sub := own.Find(m.key)
-			if sub == nil && m.key == "ipam" {
-				return m.value.kind == '{' // told already
-			}
-			return sub != nil && sub.Plugin != "" && p.nested(m, sub, ipam, ipamRole, bad)
-		},
 	}
 	w.value(p.n, all, p.at)
-	p.files(own, p.n, p.at)
-	if ipamRole != nil {
-		p.files(keys.OfRole(ipamRole), p.n, p.at)
+	p.files(p.own, p.n, p.at)
+	p.ask(role, all)
+	if p.ipam.role != nil {
+		p.files(p.ipam.keys, p.n, p.at)
+		p.ask(p.ipam.role, all)
 	}
-	p.ask(role, all, bad)
-	if ipamRole != nil {
-		p.ask(ipamRole, all, bad)
+	p.capabilities()
+	p.remember()
+}
+
+// top takes care of those keys of the plugin that hold other plugins' configurations.
+func (p *plugin) top(m member) bool {
+	sub := p.own.Find(m.key)
+	if sub == nil && m.key == "ipam" {
+		return m.value.kind == '{' // told already
 	}
-	p.capabilities(own, ipam, ipamRole)
-	p.remember(ipam)
+	return sub != nil && sub.Plugin != "" && p.nested(m, sub)
 }
 
 // readType reads the plugin's name.
@@ -121,20 +129,19 @@ func (p *plugin) valueAt(key string) *node {
 }
 
 // nested checks a key that holds configurations of other plugins.
-func (p *plugin) nested(m member, k *keys.Key, ipam *node, ipamRole roles.Role, bad map[*node]string) bool {
+func (p *plugin) nested(m member, k *keys.Key) bool {
 	switch k.Plugin {
 	case "ipam":
-		if ipam == nil || ipamRole == nil {
-			return ipam != nil
+		if p.ipam.role == nil {
+			return p.ipam.n != nil // what another's reads is not known
 		}
-		all := keys.OfRole(ipamRole)
-		w := &walker{f: p.f, owner: p.ipamKind(), bad: bad, elsewhere: func(name string) string {
-			if keys.OfRole(p.table[p.kind]).Find(name) != nil {
+		w := &walker{f: p.f, owner: p.ipamKind(), bad: p.bad, top: func(member) bool { return false }, elsewhere: func(name string) string {
+			if p.own.Find(name) != nil {
 				return p.path(name)
 			}
 			return ""
-		}, top: func(member) bool { return false }}
-		w.value(ipam, keys.Merge(all.Find("ipam"), keys.OfIPAM()), p.path(m.key))
+		}}
+		w.value(p.ipam.n, keys.Merge(p.ipam.keys.Find("ipam"), keys.OfIPAM()), p.path(m.key))
 		return true
 	case "list":
 		if m.value.kind != '[' {
@@ -161,7 +168,7 @@ func (p *plugin) nested(m member, k *keys.Key, ipam *node, ipamRole roles.Role, 
 // rolesWith are the roles that have a key of the name.
 func (c *checker) rolesWith(name string) (out []string) {
 	for _, role := range c.names {
-		if keys.OfRole(c.table[role]).Find(name) != nil {
+		if c.keysOf(role).Find(name) != nil {
 			out = append(out, role)
 		}
 	}

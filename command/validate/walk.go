@@ -113,8 +113,7 @@ func (f *file) twice(n *node, at string) {
 	seen := map[string]int{}
 	for _, m := range n.members {
 		if first, ok := seen[m.key]; ok {
-			line := 1 + strings.Count(string(f.text[:first]), "\n")
-			f.report(Error, m.pos, join(at, m.key), "", "the key is there already, in line %d; only the last one counts", line)
+			f.report(Error, m.pos, join(at, m.key), "", "the key is there already, in line %d; only the last one counts", f.line(first))
 			continue
 		}
 		seen[m.key] = m.pos
