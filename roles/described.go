@@ -24,6 +24,9 @@ type Described interface {
 	CheckConf(r *Request) error
 }
 
+// Common is a pointer to the keys that the runner reads, whatever the role.
+func Common() any { return &common{} }
+
 // IPAMKey is the key ipam of roles that hand it on to an ipam plugin.
 type IPAMKey struct {
 	Type string `json:"type"`

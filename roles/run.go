@@ -62,7 +62,7 @@ type common struct {
 	IPAM       struct {
 		Type string `json:"type"`
 	} `json:"ipam"`
-	PrevResult json.RawMessage `json:"prevResult"`
+	PrevResult json.RawMessage `json:"prevResult" type:"object"`
 	Valid      json.RawMessage `json:"cni.dev/valid-attachments"` // nil only if the key is missing; "null" is a value
 	ValidOld   json.RawMessage `json:"cni.dev/attachments"`       // the key's name in an early text of the specification
 }

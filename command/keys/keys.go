@@ -50,7 +50,7 @@ type Key struct {
 	Kind Kind
 	Bits int    // of a number
 	Keys []*Key // of an object that has keys of its own
-	Elem *Key   // what a list holds; or an object that takes any key
+	Elem *Key   // what a list holds, or an object that takes any key; nil: that is not known
 
 	Doc, Default, Plugin, File, Alias string
 	Required                          bool
@@ -178,13 +178,11 @@ func (k *Key) tags(tag reflect.StructTag) {
 	case "flag":
 		k.Kind = Flag
 	case "list":
-		k.Kind, k.Elem = List, &Key{}
+		k.Kind = List
 	case "object":
-		k.Kind, k.Elem = Object, &Key{}
+		k.Kind, k.Open = Object, true
 	}
-	if k.Plugin != "" { // what is in it is another plugin's business
-		k.Keys, k.Elem, k.Open = nil, nil, true
-	}
+	k.Open = k.Open || k.Plugin != "" // what else is in it is another plugin's business
 }
 
 func number(text string) *int64 {

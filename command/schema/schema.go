@@ -183,6 +183,9 @@ func (b *builder) kind(k *keys.Key) object {
 	case keys.Int, keys.Uint:
 		return numberKind(k)
 	case keys.List:
+		if k.Elem == nil {
+			return object{"type": "array"}
+		}
 		items := b.value(k.Elem)
 		if len(k.Enum) > 0 {
 			items["enum"] = k.Enum
