@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -296,4 +297,55 @@ func FuzzValidate(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The page shows what the command says of one of the broken configurations.
+func TestValidatePageShowsFindings(t *testing.T) {
+	t.Parallel()
+	findings := validated(t, validateDir+"broken/page-configuration.conflist", "")
+	_, findings, _ = strings.Cut(findings, "\n")
+	shown := strings.ReplaceAll(findings, "page-configuration.conflist", "/etc/cni/net.d/10-net.conflist")
+	if page := readPage(t, "docs/configuration.md"); !strings.Contains(page, "\n"+shown+"```") {
+		t.Errorf("not on the page:\n%s", shown)
+	}
+}
+
+// A file that is to be root's is looked at as the plugin would.
+func TestValidateTrustsFiles(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "peers.json")
+	text := []byte(`{"cniVersion": "1.1.0", "name": "x", "type": "vxlan", "vni": 7, "peersFile": "` + path + `",
+		"ipam": {"type": "host-local", "subnet": "10.1.0.0/24"}}`)
+	for _, tt := range []struct {
+		mode os.FileMode
+		want string
+	}{{0o600, ""}, {0o666, "others than its owner may write to it"}} {
+		if err := errors.Join(os.WriteFile(path, []byte("[]"), 0o600), os.Chmod(path, tt.mode)); err != nil {
+			t.Fatal(err)
+		}
+		findings := validate.Text("10-net.conf", text, validateOptions())
+		switch {
+		case tt.want == "" && len(findings) == 0:
+		case len(findings) != 1 || findings[0].Key != "peersFile" || findings[0].Severity != validate.Warning || !strings.Contains(findings[0].Message, tt.want):
+			t.Errorf("%o: %+v", tt.mode, findings)
+		}
+	}
+}
+
+// Plugins of a list may be in files of their own (CNI spec 1.1, loadOnlyInlinedPlugins).
+func TestValidatePluginsInAFolder(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "pods"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]int{
+		`{"cniVersion": "1.1.0", "name": "pods"}`:                                 0,
+		`{"cniVersion": "1.1.0", "name": "pods", "loadOnlyInlinedPlugins": true}`: 1,
+		`{"cniVersion": "1.1.0", "name": "others"}`:                               1,
+	} {
+		if found := validate.Text(filepath.Join(dir, "10-net.conflist"), []byte(text), validateOptions()); len(found) != want {
+			t.Errorf("%s: %+v", text, found)
+		}
+	}
 }
