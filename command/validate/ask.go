@@ -121,7 +121,7 @@ func (a *asking) mend(key string, found *node) {
 	last := parts[len(parts)-1]
 	switch text := a.stand(last); {
 	case parts[0] == "vlanTrunk" && found.kind == '{':
-		a.without[found] = `{"id": 1}`
+		a.without[found] = oneVLAN
 	case parts[0] == "vlanTrunk":
 		a.without[found] = "1"
 	case text != "":
@@ -150,6 +150,9 @@ const (
 	standIPv4 = "10.255."
 	standIPv6 = "fdff:ffff:"
 )
+
+// oneVLAN stands for an element of vlanTrunk.
+const oneVLAN = `{"id": 1}`
 
 // stand is a value for a key of that name, and no other's; empty if there is none.
 func (a *asking) stand(name string) string {
@@ -218,6 +221,9 @@ func (a *asking) leaveOutMore(key string) bool {
 			continue
 		}
 		a.without[found] = ""
+		if n == 2 && parts[0] == "vlanTrunk" {
+			a.without[found] = oneVLAN
+		}
 		return true
 	}
 	return false
