@@ -174,6 +174,10 @@ func (w *walker) unknown(m member, k *keys.Key, at string, isTop bool) {
 			message += "; it belongs to " + strings.Join(others, ", ")
 		}
 	}
+	const few = 8
+	if !isTop && suggestion == "" && len(names) <= few {
+		message += "; here belong " + strings.Join(names, ", ")
+	}
 	w.f.report(severity, m.pos, join(at, m.key), suggestion, "%s", message)
 }
 
