@@ -198,7 +198,9 @@ func TestValidatePages(t *testing.T) {
 				text = `{"cniVersion": "1.1.0", "name": "pods", "plugins": [{"type": "bridge"}, ` + text + `]}`
 			}
 			for _, f := range validate.Text(name, []byte(text), validateOptions()) {
-				t.Errorf("%+v", f)
+				if !strings.HasSuffix(f.Message, "is not there (yet)") { // a file of the node that the page is about
+					t.Errorf("%+v", f)
+				}
 			}
 		})
 	}

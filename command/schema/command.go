@@ -18,10 +18,10 @@ func Command(table func() roles.Table, kinds func() map[string]string) *cli.Comm
 		Name:      "schema",
 		Usage:     "print a JSON Schema of network configurations, for editors",
 		ArgsUsage: "[PLUGIN]",
-		Description: "Without PLUGIN it is that of a list (.conflist), with all plugins; with PLUGIN that of the plugin's own configuration, for an ipam\n" +
-			"plugin that of the key ipam. It is made of what the plugins themselves read. Plugins that are not cnibox's may have any keys.\n\n" +
-			"   cnibox schema > conflist.schema.json\n" +
-			"   cnibox schema bridge",
+		Description: ui.Describe("Without PLUGIN it is that of a list (.conflist), with all plugins; with PLUGIN that of the plugin's own configuration, for an ipam\n"+
+			"plugin that of the key ipam. It is made of what the plugins themselves read. Plugins that are not cnibox's may have any keys.",
+			"cnibox schema > conflist.schema.json",
+			"cnibox schema bridge"),
 		Before: func(c *cli.Context) error {
 			if c.Args().Len() > 1 {
 				return ui.Usagef("schema takes one plugin: %s", strings.Join(c.Args().Slice(), " "))

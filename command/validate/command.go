@@ -19,12 +19,12 @@ func Command(table func() roles.Table, kinds func() map[string]string) *cli.Comm
 		Name:      "validate",
 		Usage:     "find mistakes in network configurations",
 		ArgsUsage: "FILE|DIR...",
-		Description: "Reads .conf, .conflist and .json files, of a DIR all that a runtime would read, and tells what is wrong with each: what a runtime\n" +
-			"or a plugin would refuse, keys that nobody reads, and networks that get in each other's way. Keys of plugins that are not cnibox's\n" +
-			"are not judged. Nothing is changed. Plugins of others in the plugin folder are asked which CNI versions they speak.\n\n" +
-			"It exits with 1 if there are errors.\n\n" +
-			"   cnibox validate /etc/cni/net.d\n" +
-			"   cnibox validate --plugin-dir build/bin --max-pods 250 --output json 10-net.conflist",
+		Description: ui.Describe("Reads .conf, .conflist and .json files, of a DIR all that a runtime would read, and tells what is wrong with each: what a runtime\n"+
+			"or a plugin would refuse, keys that nobody reads, and networks that get in each other's way. Keys of plugins that are not cnibox's\n"+
+			"are not judged. Nothing is changed. Plugins of others in the plugin folder are asked which CNI versions they speak.\n\n"+
+			"It exits with 1 if there are errors.",
+			"cnibox validate /etc/cni/net.d",
+			"cnibox validate --plugin-dir build/bin --max-pods 250 --output json 10-net.conflist"),
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "plugin-dir", Usage: "the `FOLDER` that must hold the plugins; may be repeated", DefaultText: farm + ", if it is there"},
 			&cli.Uint64Flag{Name: "max-pods", Usage: "the `NUMBER` of pods that the node may have, for which there must be addresses"},

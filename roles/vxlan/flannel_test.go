@@ -61,8 +61,8 @@ func (c *cluster) flannel(n *node) *roletest.Pod {
 		}
 	}
 	p := n.Pod(fmt.Sprint("old", n.number))
-	n.Host.Run("ip", "link", "add", "pod-flannel", "mtu", "1450", "master", "cni0", "up", "type", "veth", "peer", "name", "eth0", "mtu", "1450", "netns", p.NS.Path)
-	p.NS.Run("sh", "-ec", fmt.Sprintf(`ip addr add 10.244.%[1]d.200/24 dev eth0
+	n.Host.Run("ip", "link", "add", "pod-flannel", "mtu", "1450", "master", "cni0", "up", "type", "veth", "peer", "name", "eth0", "mtu", "1450", "netns", p.Path)
+	p.Run("sh", "-ec", fmt.Sprintf(`ip addr add 10.244.%[1]d.200/24 dev eth0
 		ip link set eth0 up
 		ip route add default via 10.244.%[1]d.1`, n.number))
 	p.Addrs = []netip.Addr{netip.MustParseAddr(fmt.Sprintf("10.244.%d.200", n.number))}
