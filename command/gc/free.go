@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"github.com/cnibox/cnibox/command/networks"
+	"github.com/cnibox/cnibox/command/node"
 	"github.com/cnibox/cnibox/ipam/store"
 	"github.com/cnibox/cnibox/netutil"
-	"github.com/cnibox/cnibox/netutil/rtnl"
 	"github.com/cnibox/cnibox/roles"
 	"github.com/cnibox/cnibox/roles/fused"
 )
@@ -55,10 +55,10 @@ func (n *Node) concerns(a *Attachment) bool {
 // left by its parts. So nothing of anybody else's can be caught, also not what an ADD makes at this moment.
 func (n *Node) Free(ctx context.Context, a *Attachment) error {
 	var errs []error
-	if conf := n.confOf(a); conf != nil && a.Whole && a.IfName != "" {
+	if conf := n.confOf(a); conf != nil && !a.Cut && a.IfName != "" {
 		errs = append(errs, n.del(ctx, a, conf.CNIVersion, conf.Plugins))
 	}
-	if kinds := a.keepers(); len(kinds) > 0 && a.Whole && a.IfName != "" {
+	if kinds := a.keepers(); len(kinds) > 0 && !a.Cut && a.IfName != "" {
 		errs = append(errs, n.del(ctx, a, "", kinds))
 	}
 	errs = append(errs, n.freeParts(a))
@@ -78,7 +78,7 @@ func (a *Attachment) keepers() (plugins []networks.Plugin) {
 	add := func(kind, conf string) {
 		plugins = append(plugins, networks.Plugin{Type: kind, Conf: []byte(conf)})
 	}
-	if a.leases {
+	if a.Leased {
 		add("ptp", `{"type":"ptp","ipam":{"type":"dhcp"}}`)
 	}
 	for _, t := range a.Things {
@@ -134,13 +134,14 @@ func (n *Node) del(ctx context.Context, a *Attachment, version string, plugins [
 
 // freeParts frees what is there of an attachment, one by one.
 func (n *Node) freeParts(a *Attachment) error {
-	errs := []error{netutil.NFT(n.Host).DeleteHeld(a.held...)}
-	for _, d := range a.devices {
-		if netutil.IsMarked(d) {
-			errs = append(errs, netutil.Reclaim(n.Host, a.Owner, ""))
-			continue
+	errs := []error{netutil.NFT(n.Host).DeleteHeld(a.Held()...)}
+	if a.Returned() != nil && !a.Cut {
+		errs = append(errs, netutil.Reclaim(n.Host, a.Owner(), ""))
+	}
+	for _, l := range []*node.Link{a.HostLink, a.Limiter()} {
+		if l != nil {
+			errs = append(errs, n.removeLink(l))
 		}
-		errs = append(errs, n.removeLink(d))
 	}
 	for _, path := range a.files {
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -155,7 +156,7 @@ func (n *Node) freeParts(a *Attachment) error {
 }
 
 // removeLink removes a link unless another has come to have its name.
-func (n *Node) removeLink(was *rtnl.Device) error {
+func (n *Node) removeLink(was *node.Link) error {
 	now, err := netutil.FindDevice(n.Host, was.Name)
 	if now == nil || err != nil || now.Index != was.Index || now.Alias != was.Alias {
 		return err

@@ -62,7 +62,7 @@ func Open(c *cli.Context, table roles.Table) (*Node, error) {
 		return nil, err
 	}
 	return &Node{
-		Host: host, Table: table, Networks: all, DataDir: c.String("data-dir"), LeaseDir: daemon.DefaultState, CacheDir: DefaultCache, Plugins: c.String("plugin-dir"),
+		Host: host, Table: table, Networks: all, ConfDir: c.String("conf-dir"), DataDir: c.String("data-dir"), LeaseDir: daemon.DefaultState, CacheDir: DefaultCache, Plugins: c.String("plugin-dir"),
 	}, nil
 }
 
@@ -76,13 +76,15 @@ func run(c *cli.Context, table func() roles.Table, only string) error {
 		return err
 	}
 	defer n.Host.Close()
-	all, err := n.Find()
+	snapshot, err := n.Snapshot(c.Context)
 	if err != nil {
-		return fmt.Errorf("not all of the node can be seen, so nothing is freed: %w", err)
-	}
-	if err := n.Judge(all, Rules{Living: living, Network: c.String("network"), Older: c.Duration("older-than"), Only: only}); err != nil {
 		return err
 	}
+	all, err := n.Find(snapshot)
+	if err != nil {
+		return fmt.Errorf("not all of the node could be seen, so nothing is freed: %w", err)
+	}
+	n.Judge(all, Rules{Living: living, Network: c.String("network"), Older: c.Duration("older-than"), Only: only})
 	r := &report{Attachments: []reported{}}
 	var errs []error
 	progress := ui.NewProgress(c.App.ErrWriter, "freed")

@@ -9,24 +9,20 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cnibox/cnibox/command/networks"
-	"github.com/cnibox/cnibox/ipam/dhcp/daemon"
-	"github.com/cnibox/cnibox/ipam/hostlocal"
 	"github.com/cnibox/cnibox/netutil/overlay"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/netutil/plainfile"
 )
 
-// This file finds attachments by what runtimes and plugins keep of them in files.
+// This file reads what runtimes and plugins keep of attachments for their DEL.
 
-// cached is what the CNI library keeps of an attachment (libcni, "cniCacheV1").
+// cached is what the CNI library keeps of an attachment (libcni, "cniCacheV1"), as far as DEL needs it.
 type cached struct {
 	Kind         string          `json:"kind"`
 	ContainerID  string          `json:"containerId"`
 	Config       []byte          `json:"config"`
 	IfName       string          `json:"ifName"`
 	Network      string          `json:"networkName"`
-	NetNS        string          `json:"netns"`
 	Args         [][2]string     `json:"cniArgs"`
 	Capabilities json.RawMessage `json:"capabilityArgs"`
 	Result       json.RawMessage `json:"result"`
@@ -37,7 +33,7 @@ type cached struct {
 // mostFile bounds what is read of a file here, in bytes.
 const mostFile = 2 << 20
 
-// eachFile calls visit with the files of a folder: name, text, and when it was written. What cannot be read is passed over: it is nobody's.
+// eachFile calls visit with the files of a folder: path, text, and when it was written. What cannot be read is passed over: it is nobody's.
 func eachFile(dir string, visit func(path string, text []byte, since time.Time)) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -61,44 +57,35 @@ func eachFile(dir string, visit func(path string, text []byte, since time.Time))
 	return nil
 }
 
-// caches finds what the runtime's CNI library remembers.
+// caches reads what the runtime's CNI library remembers. What has come since the snapshot is passed over.
 func (f *finder) caches() error {
 	return eachFile(f.CacheDir, func(path string, text []byte, since time.Time) {
 		c := &cached{path: path}
-		if json.Unmarshal(text, c) != nil || c.Kind != "cniCacheV1" || c.ContainerID == "" || c.IfName == "" || c.Network == "" {
+		if json.Unmarshal(text, c) != nil {
 			return
 		}
-		a := f.of(owner.Owner{Network: c.Network, ContainerID: c.ContainerID, IfName: c.IfName})
-		a.add("cached result", filepath.Base(path), since)
+		a := f.byOwner[owner.Owner{Network: c.Network, ContainerID: c.ContainerID, IfName: c.IfName}]
+		if a == nil || !a.Cached() {
+			return
+		}
+		a.add("cached result", filepath.Base(path))
+		a.written(since)
 		a.cache = c
 	})
 }
 
-// leased finds what the dhcp daemon has.
-func (f *finder) leased() error {
-	leases, err := daemon.Leases(f.LeaseDir)
-	for _, l := range leases {
-		a := f.of(l.Owner)
-		name := "none"
-		if l.Addr.IsValid() {
-			name = l.Addr.Addr().String()
-			a.addrs = append(a.addrs, l.Addr.Addr())
-		}
-		// Each renewal writes the file, so it does not tell how old the attachment is.
-		a.add("lease", name, time.Time{})
-		a.leases = true
-	}
-	return err
-}
-
-// records finds what the plugins tuning and flannel keep for DEL.
+// records finds what the plugins tuning and flannel keep.
 func (f *finder) records() error {
+	note := func(o owner.Owner, plugin, path string, since time.Time) {
+		a := f.of(o)
+		a.add("record", plugin)
+		a.written(since)
+		a.files = append(a.files, path)
+	}
 	err := eachFile(tuningDir, func(path string, text []byte, since time.Time) {
 		var s struct{ Network, ContainerID, IfName string }
 		if json.Unmarshal(text, &s) == nil && s.Network != "" && s.ContainerID != "" {
-			a := f.of(owner.Owner{Network: s.Network, ContainerID: s.ContainerID, IfName: s.IfName})
-			a.add("record", "tuning", since)
-			a.files = append(a.files, path)
+			note(owner.Owner{Network: s.Network, ContainerID: s.ContainerID, IfName: s.IfName}, "tuning", path, since)
 		}
 	})
 	return errors.Join(err, eachFile(flannelDir, func(path string, text []byte, since time.Time) {
@@ -108,36 +95,28 @@ func (f *finder) records() error {
 		}
 		if json.Unmarshal(text, &s) == nil && s.Name != "" && s.IfName != "" {
 			id := strings.TrimSuffix(filepath.Base(path), "_"+s.IfName)
-			a := f.of(owner.Owner{Network: s.Name, ContainerID: id, IfName: s.IfName})
-			a.add("record", "flannel", since)
-			a.files = append(a.files, path)
+			note(owner.Owner{Network: s.Name, ContainerID: id, IfName: s.IfName}, "flannel", path, since)
 		}
 	}))
 }
 
 // users finds who needs an overlay's tunnel. They are known by their links' names alone.
 func (f *finder) users() error {
-	all, err := overlay.Networks(overlay.DefaultState)
+	networks, err := overlay.Networks(overlay.DefaultState)
 	errs := []error{err}
-	for _, network := range all {
+	for _, network := range networks {
 		users, err := overlay.OpenStore(overlay.DefaultState, overlay.DefaultRun, network).Users()
 		errs = append(errs, err)
+		known := map[string]bool{}
 		for _, link := range users {
-			if a := f.byLink[link]; a != nil {
-				a.add("user of the tunnel", network, time.Time{})
+			known[link] = true
+		}
+		for _, a := range f.all {
+			if a.Network == network && known[a.Owner().LinkName()] {
+				a.add("user of the tunnel", network)
 				a.overlays = append(a.overlays, network)
 			}
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// dataDirs are the folders of host-local that a network names.
-func dataDirs(n *networks.Network) (dirs []string) {
-	for _, p := range n.Plugins {
-		if dir, _, _ := hostlocal.Pools(p.Conf); dir != "" {
-			dirs = append(dirs, dir)
-		}
-	}
-	return dirs
 }

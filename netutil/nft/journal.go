@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"encoding/binary"
 	"strings"
 
 	"github.com/cnibox/cnibox/netutil/owner"
@@ -61,11 +60,6 @@ func (t *table) read(e *element) *record {
 
 // link is the name of the owner's link.
 func (r *record) link() string { return ifname.format(r.element.key[:ifname.size()]) }
-
-// feature is what the element that it tells of is for.
-func (r *record) feature() Feature {
-	return Feature(binary.NativeEndian.Uint32(r.element.key[ifname.size():]) >> 16)
-}
 
 // holding is where an attachment's records of a feature are.
 type holding struct {

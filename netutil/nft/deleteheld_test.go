@@ -8,22 +8,22 @@ import (
 	"github.com/cnibox/cnibox/netutil/owner"
 )
 
-// Each attachment is told of once for each feature, and DeleteHeld takes what was told of and no more.
-func TestHolders(t *testing.T) {
+// DeleteHeld takes what was told of and no more.
+func TestDeleteHeld(t *testing.T) {
 	h := newHost(t)
-	if held, err := h.tables().Holders(); err != nil || len(held) > 0 {
+	if held, err := h.tables().Holdings(); err != nil || len(held) > 0 {
 		t.Fatalf("nobody holds anything: %v, %v", held, err)
 	}
 	h.add(pod("keep"), masq("10.1.0.8", "10.1.0.0/24"), tcp(8, "10.1.0.8", 8))
 	before := h.list()
 	gone := owner.Owner{Network: "mynet", ContainerID: strings.Repeat("d", 64), IfName: "eth0"}
 	h.add(gone, everything(gone)...)
-	held, err := h.tables().Holders()
+	held, err := h.tables().Holdings()
 	if err != nil {
 		t.Fatal(err)
 	}
 	count := map[string]int{}
-	var drop []nft.Held
+	var drop []nft.Holding
 	for _, x := range held {
 		count[x.Link]++
 		if x.Link == gone.LinkName() {
