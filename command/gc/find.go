@@ -47,8 +47,8 @@ func (a *Attachment) written(t time.Time) {
 // String names the attachment, as far as it is known.
 func (a *Attachment) String() string { return a.Owner().String() }
 
-// describe is the things on one line.
-func (a *Attachment) describe() string {
+// Describe is the things on one line.
+func (a *Attachment) Describe() string {
 	var parts []string
 	for i, t := range a.Things {
 		if i > 0 && a.Things[i-1].Kind == t.Kind {
@@ -79,10 +79,14 @@ const (
 	flannelDir   = "/var/lib/cni/flannel"
 )
 
-// Snapshot reads the node.
-func (n *Node) Snapshot(ctx context.Context) (*node.Node, error) {
+// Snapshot reads the node. What is wrong of attachments is told if they are older than youth.
+func (n *Node) Snapshot(ctx context.Context, youth time.Duration) (*node.Node, error) {
+	if youth == 0 {
+		youth = -1 // not at all
+	}
 	return node.Read(ctx, node.Options{
 		Stores: []string{cmp.Or(n.DataDir, store.DefaultDir)}, Caches: []string{n.CacheDir}, Confs: []string{n.ConfDir}, Leases: n.LeaseDir,
+		Youth: youth,
 	})
 }
 
@@ -146,7 +150,8 @@ func (f *finder) addresses() error {
 	dirs := []string{cmp.Or(f.DataDir, store.DefaultDir)}
 	for _, n := range f.Networks {
 		for _, p := range n.Plugins {
-			if dir, _, _ := hostlocal.Pools(p.Conf); dir != "" && !slices.Contains(dirs, dir) {
+			pools, _ := hostlocal.ReadPools(p.Conf)
+			if dir := pools.DataDir; dir != "" && !slices.Contains(dirs, dir) {
 				dirs = append(dirs, dir)
 			}
 		}

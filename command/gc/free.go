@@ -178,5 +178,5 @@ func (n *Node) dropAddresses(a *Attachment) error {
 	return errors.Join(errs...)
 }
 
-// olderThan is how old something must be for its runtime to know of it.
-const olderThan = 5 * time.Minute
+// OlderThan is how old something must be for its runtime to know of it.
+const OlderThan = 5 * time.Minute

@@ -35,7 +35,7 @@ func Command(table func() roles.Table, only string) *cli.Command {
 			&cli.StringSliceFlag{Name: "from", Usage: "a `FILE` that lists those that live, - for standard input: container IDs, one a line, or JSON as crictl and podman print it"},
 			&cli.BoolFlag{Name: "none-living", Usage: "take an empty list for what it says"},
 			&cli.StringFlag{Name: "network", Usage: "only this `NETWORK`"},
-			&cli.DurationFlag{Name: "older-than", Usage: "only what is at least this `OLD`, as an ADD may be running", Value: olderThan},
+			&cli.DurationFlag{Name: "older-than", Usage: "only what is at least this `OLD`, as an ADD may be running", Value: OlderThan},
 			&cli.BoolFlag{Name: "yes", Usage: "do it"},
 			&cli.BoolFlag{Name: "verbose", Usage: "tell of what is kept too, and why"},
 			networks.DirFlag(), PluginsFlag(),
@@ -76,7 +76,7 @@ func run(c *cli.Context, table func() roles.Table, only string) error {
 		return err
 	}
 	defer n.Host.Close()
-	snapshot, err := n.Snapshot(c.Context)
+	snapshot, err := n.Snapshot(c.Context, 0)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func run(c *cli.Context, table func() roles.Table, only string) error {
 	var errs []error
 	progress := ui.NewProgress(c.App.ErrWriter, "freed")
 	for i, a := range all {
-		one := reported{Network: a.Network, ContainerID: a.ContainerID, IfName: a.IfName, Things: a.Things, Kept: a.Kept, name: a.String(), text: a.describe()}
+		one := reported{Network: a.Network, ContainerID: a.ContainerID, IfName: a.IfName, Things: a.Things, Kept: a.Kept, name: a.String(), text: a.Describe()}
 		if a.Kept == "" && c.Bool("yes") {
 			progress.At(i, len(all))
 			if only != "" {

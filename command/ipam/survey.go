@@ -104,13 +104,13 @@ func (d *dirs) addConf(n *networks.Network) error {
 		if plugin.IPAM != "host-local" {
 			continue
 		}
-		dir, sets, err := hostlocal.Pools(plugin.Conf)
+		pools, err := hostlocal.ReadPools(plugin.Conf)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", n.File, err))
 		}
-		d.add(dir)
-		key := [2]string{cmp.Or(dir, store.DefaultDir), n.Name}
-		for _, set := range sets {
+		d.add(pools.DataDir)
+		key := [2]string{cmp.Or(pools.DataDir, store.DefaultDir), n.Name}
+		for _, set := range pools.Sets {
 			d.pools[key] = append(d.pools[key], Pool{Ranges: set.String(), Size: set.Size(), set: set})
 		}
 	}
@@ -154,7 +154,7 @@ func read(dir, name string, pools []Pool) (Network, error) {
 func (n *Network) count(f store.File) string {
 	for i := range n.Pools {
 		if p := &n.Pools[i]; p.set.Contains(f.Addr) {
-			if f.Wrong != "it is empty" { // which a crash has left: free
+			if f.Wrong != store.Empty { // which a crash has left: free
 				p.Reserved++
 			}
 			return fmt.Sprint(" pool ", i)
@@ -202,3 +202,6 @@ func markShared(all []Network) {
 		}
 	}
 }
+
+// Empty tells of a file without a text, as a crash of the reference plugin leaves: it is nobody's.
+func (r *Reservation) Empty() bool { return r.Problem == store.Empty }

@@ -1,21 +1,40 @@
 package hostlocal
 
 import (
+	"net/netip"
+
 	"github.com/cnibox/cnibox/ipam/store"
 	"github.com/cnibox/cnibox/roles"
 )
 
-// Pools are the range sets of a plugin's configuration, and where their addresses are kept (empty: store.DefaultDir), for who wants to know how
-// full they are. Ranges that only a runtime knows are not among them.
-func Pools(text []byte) (dataDir string, sets []store.Set, err error) {
+// Pools is what a configuration has given out, for who wants to know how full that is. Ranges that only a runtime knows are not in it.
+type Pools struct {
+	DataDir string // where the addresses are kept; empty: store.DefaultDir
+	Sets    []store.Set
+	Subnets []netip.Prefix // each once
+}
+
+// ReadPools reads the configuration of a plugin. Where the addresses are kept is told also if the rest is wrong.
+func ReadPools(text []byte) (*Pools, error) {
 	var p place
 	if err := roles.Decode(text, &p, true); err != nil {
-		return "", nil, err
+		return &Pools{}, err
 	}
+	out := &Pools{DataDir: p.IPAM.DataDir}
 	c := &conf{}
 	if err := roles.Decode(text, c, false); err != nil || c.IPAM == nil {
-		return p.IPAM.DataDir, nil, err
+		return out, err
 	}
-	pools, err := c.sets()
-	return p.IPAM.DataDir, storeSets(pools), err
+	sets, err := c.sets()
+	out.Sets = storeSets(sets)
+	known := map[netip.Prefix]bool{}
+	for _, set := range sets {
+		for _, p := range set {
+			if !known[p.subnet] {
+				known[p.subnet] = true
+				out.Subnets = append(out.Subnets, p.subnet)
+			}
+		}
+	}
+	return out, err
 }

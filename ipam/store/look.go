@@ -23,6 +23,9 @@ type File struct {
 	Wrong string
 }
 
+// Empty is what is wrong with a file without a text.
+const Empty = "it is empty"
+
 // Networks are the networks that have a folder below dataDir (DefaultDir if empty), sorted. It is no error if there is none.
 func Networks(dataDir string) ([]string, error) {
 	if dataDir == "" {
@@ -89,7 +92,7 @@ func (t *txn) look(addr netip.Addr) (f File, there bool) {
 	case err != nil:
 		f.Wrong = "it cannot be read: " + innermost(err).Error()
 	case text == "":
-		f.Wrong = "it is empty"
+		f.Wrong = Empty
 	default:
 		f.Holder = holderOf(text)
 	}

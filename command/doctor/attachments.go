@@ -1,0 +1,112 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cnibox/cnibox/command/gc"
+	"github.com/cnibox/cnibox/command/node"
+	"github.com/cnibox/cnibox/netutil"
+	"github.com/cnibox/cnibox/netutil/overlay"
+	"github.com/cnibox/cnibox/roles/firewall"
+)
+
+// attachments tells what the snapshot has found, and what no living sandbox owns.
+func attachments(f *facts, l *list) {
+	for _, p := range f.node.Problems {
+		l.cannot("attachments", errors.New(p))
+	}
+	for _, finding := range f.node.Findings {
+		if finding.Kind != node.Orphan { // reservations for nobody, of which the pools tell
+			f.told("", finding, l)
+		}
+	}
+	for _, a := range f.node.Attachments {
+		for _, finding := range a.Findings {
+			if finding.Kind != node.Orphan {
+				f.told(a.Owner().String()+": ", finding, l)
+			}
+		}
+	}
+	f.leftovers(l)
+}
+
+// told takes over what the snapshot has found, with what --fix can do about it.
+func (f *facts) told(whose string, finding node.Finding, l *list) {
+	severity, why := Warning, "the pod may lack something that it was given"
+	var fix func() error
+	switch finding.Fix {
+	case "cnibox sync":
+		severity, why, fix = Problem, "somebody has thrown it out: nft flush ruleset, or a firewall's reload", f.syncFilter
+	case "cnibox overlay sync":
+		severity, why, fix = Problem, "pods of other nodes cannot be reached, or not all", f.syncOverlays
+	}
+	added := l.add(severity, whose+finding.Text, why, finding.Fix)
+	if fix != nil {
+		added.by(fix)
+	}
+}
+
+// leftovers tells what no living sandbox owns, as `cnibox gc` would with all runtimes that have been here.
+func (f *facts) leftovers(l *list) {
+	living, err := gc.FromAll()
+	if err == nil {
+		var all []*gc.Attachment
+		if all, err = f.gc.Find(f.node); err == nil {
+			f.gc.Judge(all, gc.Rules{Living: living, Older: f.older})
+			for _, a := range all {
+				f.leftover(a, l)
+			}
+		}
+	}
+	if len(f.node.Problems) == 0 {
+		l.cannot("leftovers", err)
+	}
+}
+
+func (f *facts) leftover(a *gc.Attachment, l *list) {
+	if a.Kept != "" {
+		return
+	}
+	l.add(Warning, fmt.Sprintf("%s is gone, and has left: %s", a, a.Describe()), "addresses, ports and memory stay taken", "cnibox gc --runtime ... --yes").by(func() error {
+		return f.gc.Free(f.ctx, a)
+	})
+}
+
+// syncFilter does what `cnibox sync` does.
+func (f *facts) syncFilter() error {
+	restored, err := netutil.NFT(f.host).Restore()
+	errs := []error{err}
+	for _, r := range restored {
+		if r.Err != nil {
+			errs = append(errs, errors.New(r.String()))
+		}
+	}
+	_, err = firewall.Sync(f.ctx, f.host)
+	return errors.Join(append(errs, err)...)
+}
+
+// syncOverlays does what `cnibox overlay sync` does.
+func (f *facts) syncOverlays() error {
+	networks, err := overlay.Networks(overlay.DefaultState)
+	errs := []error{err}
+	for _, network := range networks {
+		errs = append(errs, f.syncOverlay(network))
+	}
+	return errors.Join(errs...)
+}
+
+func (f *facts) syncOverlay(network string) error {
+	s := overlay.OpenStore(overlay.DefaultState, overlay.DefaultRun, network)
+	unlock, err := s.Lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	c, err := s.Refresh()
+	if c == nil {
+		return err
+	}
+	_, err2 := overlay.Sync(f.host, c)
+	return errors.Join(err, err2)
+}

@@ -1,0 +1,134 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// configuration looks at the runtime's folder, and for the plugins that its files name.
+func configuration(f *facts, l *list) {
+	l.cannot(f.confDir, f.confErr)
+	for _, b := range f.bad {
+		l.add(Problem, fmt.Sprintf("%s: %v", b.File, b.Err), "runtimes pass it over, or stop at it", "mend the file; cnibox validate tells more")
+	}
+	order(f, l)
+	plugins(f, l)
+}
+
+// order looks at which file comes first, and for networks that are there twice.
+func order(f *facts, l *list) {
+	if len(f.nets) > 1 {
+		l.add(Note, fmt.Sprintf("of %d networks in %s, containerd and CRI-O give pods the first: %s of %s", len(f.nets), f.confDir, f.nets[0].Name, f.nets[0].File),
+			"the order is that of the files' names", "if pods are to have another, give its file the first name")
+	}
+	for i, n := range f.nets {
+		j := slices.IndexFunc(f.nets[:i], func(o network) bool { return o.Name == n.Name })
+		if j < 0 {
+			continue
+		}
+		l.add(Warning, fmt.Sprintf("%s and %s both are the network %s", f.nets[j].File, n.File, n.Name),
+			"which one counts depends on the runtime: some take a .conf and a .conflist by different rules", "keep one of them")
+	}
+}
+
+// plugins looks for the programs that networks name.
+func plugins(f *facts, l *list) {
+	self, err := os.Stat("/proc/self/exe")
+	l.cannot("this program's file", err)
+	type user struct{ plugin, network string }
+	var missing []user
+	var foreign, others []string
+	for _, n := range f.nets {
+		for _, p := range n.Plugins {
+			for _, name := range []string{p.Type, p.IPAM} {
+				if name == "" || strings.ContainsRune(name, '/') {
+					continue
+				}
+				path := filepath.Join(f.plugins, name)
+				info, err := os.Stat(path)
+				switch {
+				case errors.Is(err, fs.ErrNotExist):
+					if u := (user{name, n.Name}); !slices.Contains(missing, u) {
+						missing = append(missing, u)
+					}
+				case err != nil:
+					l.cannot(path, err)
+				case !info.Mode().IsRegular() || info.Mode()&0o111 == 0:
+					l.add(Problem, path+" cannot be executed", "the network "+n.Name+" needs it", "chmod +x "+path+", or cnibox install --force")
+				case f.gc.Table[name] == nil || self == nil || os.SameFile(info, self):
+				case ours(path):
+					others = append(others, name)
+				default:
+					foreign = append(foreign, name)
+				}
+			}
+		}
+	}
+	for _, u := range missing {
+		repair := "install it there"
+		if f.gc.Table[u.plugin] != nil {
+			repair = "cnibox install --dir " + f.plugins
+		}
+		l.add(Problem, fmt.Sprintf("there is no plugin %s in %s", u.plugin, f.plugins), "each ADD of the network "+u.network+" fails", repair)
+	}
+	const names = "%s in %s"
+	if others = unique(others); len(others) > 0 {
+		l.add(Warning, fmt.Sprintf(names, strings.Join(others, ", "), f.plugins)+": another build of cnibox than this one", "what this program tells may not be what pods get",
+			"install this one (cnibox install), or call the one that is installed")
+	}
+	if foreign = unique(foreign); len(foreign) > 0 {
+		l.add(Note, fmt.Sprintf(names, strings.Join(foreign, ", "), f.plugins)+": another program than cnibox", "cnibox can be that plugin, but is not asked",
+			"if cnibox is to be: cnibox install --force, which keeps the other beside it")
+	}
+	farm(f, l)
+}
+
+// ours tells whether a plugin is a link to a cnibox: the farm that `cnibox install` makes.
+func ours(path string) bool {
+	target, err := os.Readlink(path)
+	return err == nil && strings.HasPrefix(filepath.Base(target), "cnibox")
+}
+
+func unique(names []string) []string {
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// farm looks whether all links of the folder lead to one cnibox.
+func farm(f *facts, l *list) {
+	entries, err := os.ReadDir(f.plugins)
+	if err != nil {
+		return // told of for each plugin that is missing
+	}
+	var first os.FileInfo
+	var with, without, dead []string
+	for _, e := range entries {
+		path := filepath.Join(f.plugins, e.Name())
+		if f.gc.Table[e.Name()] == nil || !ours(path) {
+			continue
+		}
+		info, err := os.Stat(path)
+		switch {
+		case err != nil:
+			dead = append(dead, e.Name())
+		case first == nil:
+			first, with = info, []string{e.Name()}
+		case os.SameFile(first, info):
+			with = append(with, e.Name())
+		default:
+			without = append(without, e.Name())
+		}
+	}
+	if len(without) > 0 {
+		l.add(Warning, fmt.Sprintf("%s and %s in %s are different builds of cnibox", strings.Join(with, ", "), strings.Join(without, ", "), f.plugins),
+			"plugins of one network should be of one version", "cnibox install --force --dir "+f.plugins)
+	}
+	if len(dead) > 0 {
+		l.add(Warning, fmt.Sprintf("%s in %s lead to nothing", strings.Join(dead, ", "), f.plugins), "an ADD with them fails", "cnibox install --dir "+f.plugins)
+	}
+}

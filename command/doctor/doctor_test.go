@@ -1,0 +1,346 @@
+package doctor
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/cnibox/cnibox/command/ui"
+	"github.com/cnibox/cnibox/ipam/dhcp"
+	"github.com/cnibox/cnibox/ipam/hostlocal"
+	"github.com/cnibox/cnibox/roles"
+	"github.com/cnibox/cnibox/roles/bridge"
+	"github.com/cnibox/cnibox/roles/firewall"
+	"github.com/cnibox/cnibox/roles/fused"
+	"github.com/cnibox/cnibox/roles/portmap"
+	"github.com/cnibox/cnibox/roles/ptp"
+	"github.com/cnibox/cnibox/roles/roletest"
+	"github.com/cnibox/cnibox/roles/vlan"
+	"github.com/cnibox/cnibox/roles/vxlan"
+)
+
+func table() roles.Table {
+	return roles.Table{
+		"bridge": bridge.New(), "dhcp": dhcp.New(), "firewall": firewall.New(), fused.Name: fused.New(), "host-local": hostlocal.New(), "portmap": portmap.New(),
+		"ptp": ptp.New(), "vlan": vlan.New(), "vxlan": vxlan.New(),
+	}
+}
+
+// patient is a host with a network of three plugins, its configuration, and a farm in which each plugin is this test's executable.
+type patient struct {
+	*roletest.Node
+	t          *testing.T
+	conf, farm string
+}
+
+const list0 = `{"cniVersion":"1.1.0","name":"blue","plugins":[
+	{"type":"bridge","bridge":"blue0","isGateway":true,"ipMasq":true,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.221.0.0/24"}],[{"subnet":"fd15:221::/64"}]]}},
+	{"type":"portmap","capabilities":{"portMappings":true}},{"type":"firewall"}]}`
+
+// attach is the same as one plugin, with a port of the host.
+const attach = `"type":"cnibox","runtimeConfig":{"portMappings":[{"hostPort":%d,"containerPort":80}]},"plugins"`
+
+func newPatient(t *testing.T) *patient {
+	t.Helper()
+	p := &patient{roletest.NewNode(t, table()), t, t.TempDir(), t.TempDir()}
+	p.Host.VarLib = t.TempDir()
+	run, err := os.MkdirTemp("/dev/shm", "doctor") // a tmpfs, as /run is
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(run) })
+	p.Host.RunDir = run
+	p.write("10-blue.conflist", list0)
+	for name := range table() {
+		if err := os.Symlink("/proc/self/exe", filepath.Join(p.farm, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.Outside()
+	return p
+}
+
+func (p *patient) write(name, text string) {
+	p.t.Helper()
+	if err := os.WriteFile(filepath.Join(p.conf, name), []byte(text), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *patient) pod(name string, port int) *roletest.Pod {
+	p.t.Helper()
+	return p.Add(fused.Name, name, strings.Replace(list0, `"plugins"`, fmt.Sprintf(attach, port), 1))
+}
+
+// doctor runs the command, and gives what it found: "check severity what: why", a line each.
+func (p *patient) doctor(args ...string) (found string, err error) {
+	p.t.Helper()
+	var out bytes.Buffer
+	err = p.Host.Do(func() error {
+		app := &cli.App{Writer: &out, ErrWriter: &out, ExitErrHandler: func(*cli.Context, error) {}, Commands: []*cli.Command{Command(table)}}
+		return app.Run(append([]string{"cnibox", "doctor", "--conf-dir", p.conf, "--plugin-dir", p.farm, "--older-than", "0s", "--output", "json"}, args...))
+	})
+	var r struct{ Findings []Finding }
+	if jsonErr := json.Unmarshal(out.Bytes(), &r); jsonErr != nil {
+		p.t.Fatalf("%v (%v)\n%s", jsonErr, err, &out)
+	}
+	problems := false
+	for _, f := range r.Findings {
+		if f.Check == "kernel" && f.Severity == Note || f.Check == "limits" { // this machine's
+			continue
+		}
+		if f.What == "" || f.Why == "" || f.Repair == "" {
+			p.t.Errorf("something is not told: %+v", f)
+		}
+		problems = problems || f.Severity == Problem && !f.Fixed
+		found += fmt.Sprintf("%s %s %s: %s", f.Check, f.Severity, f.What, f.Why)
+		if f.Fixed {
+			found += " [fixed]"
+		}
+		if f.Failed != "" {
+			found += " [failed: " + f.Failed + "]"
+		}
+		found += "\n"
+	}
+	if problems != errors.Is(err, ui.ErrFindings) {
+		p.t.Errorf("exit with %v, but found\n%s", err, found)
+	}
+	return found, err
+}
+
+// state is all of the host that the command could change.
+func (p *patient) state() string {
+	p.t.Helper()
+	var b strings.Builder
+	for _, c := range []string{"ip link", "ip addr show scope global", "ip route", "ip rule", "nft -s list ruleset", "sysctl -a 2>/dev/null | grep -E 'forward|rp_filter|accept_ra'"} {
+		b.WriteString(p.Host.Run("sh", "-c", c))
+	}
+	for _, dir := range []string{p.Host.VarLib, p.Host.RunDir, p.conf} {
+		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				info, _ := d.Info()
+				text, _ := os.ReadFile(path)
+				fmt.Fprintf(&b, "%s %v %.100q\n", path, info.ModTime(), text)
+			}
+			return nil
+		})
+	}
+	return b.String()
+}
+
+// A node with pods that are well, and one with none, has no findings.
+func TestHealthy(t *testing.T) {
+	t.Parallel()
+	p := newPatient(t)
+	if found, _ := p.doctor(); found != "" {
+		t.Errorf("without pods: %s", found)
+	}
+	p.pod("a", 8080)
+	p.pod("b", 8081)
+	before := p.state()
+	if found, _ := p.doctor(); found != "" {
+		t.Errorf("with pods: %s", found)
+	}
+	if found, _ := p.doctor("--fix"); found != "" {
+		t.Errorf("with --fix: %s", found)
+	}
+	if after := p.state(); after != before {
+		t.Errorf("a healthy node was changed:\n%s\n%s", before, after)
+	}
+}
+
+// Each fault is found and named; without --fix nothing is changed; with --fix the safe ones are repaired, and a second look finds nothing more.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		plant func(*patient)
+		want  []string // lines, parts apart by "..."
+		fixed bool
+	}{
+		"forwarding": {func(p *patient) { p.Host.Run("sysctl", "-qw", "net.ipv4.ip_forward=0") }, []string{"forwarding problem net.ipv4.ip_forward is 0: pods of blue"}, true},
+		"forwarding of IPv6": {
+			func(p *patient) { p.Host.Run("sysctl", "-qw", "net.ipv6.conf.all.forwarding=0") },
+			[]string{"forwarding problem net.ipv6.conf.all.forwarding is 0"}, true,
+		},
+		"flushed":   {func(p *patient) { p.Host.Run("nft", "flush", "ruleset") }, []string{"attachments problem blue/a/eth0: packet filter: ...lacks"}, true},
+		"leftovers": {func(p *patient) { p.reserve("lost", "10.221.0.77") }, []string{"attachments warning blue/lost/eth0 is gone, and has left: address 10.221.0.77"}, true},
+		"empty file": {
+			func(p *patient) { p.file("10.221.0.78", "") }, []string{"pools note 10.221.0.78 of network blue: it is empty"}, true,
+		},
+		"outside the range": {func(p *patient) { p.file("10.9.9.9", "a\r\neth0") }, []string{"pools warning 10.9.9.9 of network blue: it is in none", "attachments warning blue/a/eth0: the sandbox does not have 10.9.9.9"}, false},
+		"broken file":       {func(p *patient) { p.write("20-x.conf", "{") }, []string{"configuration problem ...20-x.conf: ...not JSON"}, false},
+		"no such plugin": {
+			func(p *patient) { p.write("20-x.conf", `{"name":"x","type":"nonsense"}`) },
+			[]string{"configuration note of 2 networks", "configuration problem there is no plugin nonsense in"}, false,
+		},
+		"not executable": {
+			func(p *patient) {
+				p.write("20-x.conf", `{"name":"x","type":"calico"}`)
+				if err := os.WriteFile(filepath.Join(p.farm, "calico"), nil, 0o600); err != nil {
+					p.t.Fatal(err)
+				}
+			}, []string{"configuration problem ...calico cannot be executed", "configuration note"}, false,
+		},
+		"foreign plugin": {
+			func(p *patient) {
+				_ = os.Remove(filepath.Join(p.farm, "portmap"))
+				if err := os.WriteFile(filepath.Join(p.farm, "portmap"), []byte("#!"), 0o700); err != nil {
+					p.t.Fatal(err)
+				}
+			}, []string{"configuration note portmap in ...: another program than cnibox"}, false,
+		},
+		"twice": {
+			func(p *patient) { p.write("20-blue.conf", `{"name":"blue","type":"ptp"}`) },
+			[]string{"configuration note of 2", "configuration warning ...10-blue.conflist and ...20-blue.conf both are the network blue"}, false,
+		},
+		"exhausted": {
+			func(p *patient) {
+				p.write("10-blue.conflist", strings.Replace(list0, `"10.221.0.0/24"`, `"10.221.0.0/24","rangeStart":"10.221.0.2","rangeEnd":"10.221.0.2"`, 1))
+			}, []string{"pools problem network blue has given out 1 of the 1 addresses of 10.221.0.2-10.221.0.2: the next ADD fails"}, false,
+		},
+		"overlap with the host": {
+			func(p *patient) { p.Host.Run("ip", "addr", "add", "10.221.0.200/25", "dev", "uplink") },
+			[]string{"subnets problem 10.221.0.0/24 of network blue overlaps with the host's own subnet 10.221.0.128/25 on uplink"}, false,
+		},
+		"stray route": {
+			func(p *patient) { p.Host.Run("ip", "route", "add", "10.221.0.64/26", "via", "192.0.2.100") },
+			[]string{"subnets problem the route to 10.221.0.64/26 leads by uplink"}, false,
+		},
+		"two networks": {
+			func(p *patient) {
+				p.write("20-red.conf", `{"name":"red","type":"ptp","ipam":{"type":"host-local","subnet":"10.221.0.0/16"}}`)
+			}, []string{"subnets warning 10.221.0.0/24 of network blue overlaps with 10.221.0.0/16 of network red", "configuration note"}, false,
+		},
+		"router's advertisements": {
+			func(p *patient) {
+				p.Host.Run("ip", "-6", "route", "add", "default", "via", "fe80::1", "dev", "uplink", "proto", "ra")
+			},
+			[]string{"forwarding warning net.ipv6.conf.uplink.accept_ra is 1 while the host forwards"}, false,
+		},
+		"strict": {
+			func(p *patient) {
+				p.Host.Run("ip", "link", "add", "second", "type", "veth", "peer", "name", "other")
+				p.Host.Run("ip", "link", "set", "second", "up")
+				p.Host.Run("ip", "route", "add", "default", "via", "192.0.2.100")
+				p.Host.Run("ip", "route", "add", "default", "dev", "second", "metric", "5")
+				p.Host.Run("sysctl", "-qw", "net.ipv4.conf.second.rp_filter=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.uplink.rp_filter=2")
+			}, []string{"forwarding warning net.ipv4.conf.second.rp_filter is 1"}, false,
+		},
+		"no IPv6": {
+			func(p *patient) {
+				p.Host.Run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+			}, []string{"forwarding problem net.ipv6.conf.all.disable_ipv6 is 1"}, false,
+		},
+		"narrow port": {
+			func(p *patient) {
+				p.Host.Run("ip", "link", "add", "narrow", "mtu", "1300", "type", "veth", "peer", "name", "other")
+				p.Host.Run("ip", "link", "set", "blue0", "mtu", "1500")
+				p.Host.Run("ip", "link", "set", "narrow", "master", "blue0")
+				p.Host.Run("ip", "link", "set", "blue0", "mtu", "1500")
+			}, []string{"mtu warning the bridge blue0 has MTU 1500, but narrow at it 1300"}, false,
+		},
+		"wide tunnel": {
+			func(p *patient) {
+				p.Host.Run("ip", "link", "add", "vx", "mtu", "1500", "type", "vxlan", "id", "7", "local", "192.0.2.1", "dstport", "4789")
+			}, []string{"mtu problem the tunnel vx has MTU 1500, which with 50 bytes of headers does not fit into 1500 of uplink"}, false,
+		},
+		"wide network": {
+			func(p *patient) {
+				p.Host.Run("ip", "route", "add", "default", "via", "192.0.2.100")
+				p.write("10-blue.conflist", strings.Replace(list0, `"isGateway"`, `"mtu":9000,"isGateway"`, 1))
+			}, []string{"mtu warning network blue has mtu 9000, the link uplink to the outside 1500"}, false,
+		},
+		"no daemon": {
+			func(p *patient) { p.write("20-lan.conf", `{"name":"lan","type":"bridge","ipam":{"type":"dhcp"}}`) },
+			[]string{"dhcp problem no dhcp daemon answers on /run/cni/dhcp.sock: ADD of its networks fails", "configuration note"}, false,
+		},
+		"no VLANs": { // which this kernel has not
+			func(p *patient) { p.write("20-v.conf", `{"name":"v","type":"vlan","master":"uplink","vlanId":5}`) },
+			[]string{"kernel problem this kernel has no VLANs (operation not supported): needed by vlan", "configuration note"}, false,
+		},
+		"pod's MTU": {
+			func(p *patient) { p.Pod("a").Run("ip", "link", "set", "eth0", "mtu", "1400") },
+			[]string{"attachments warning blue/a/eth0: MTU 1400 of eth0"}, false,
+		},
+		"leases run out": {
+			func(p *patient) {
+				dir := filepath.Join(p.Host.VarLib, "cni/dhcp")
+				text := `{"owner":{"Network":"lan","ContainerID":"a","IfName":"eth0"},"netns":"` + p.Pod("a").Path + `","family":"ipv4","end":"2999-01-01T00:00:00Z"}`
+				if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "x.json"), []byte(text), 0o600)); err != nil {
+					p.t.Fatal(err)
+				}
+			}, []string{"dhcp problem no dhcp daemon answers on /run/cni/dhcp.sock: the leases of 1 attachment are not renewed"}, false,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPatient(t)
+			p.t = t
+			p.pod("a", 8080)
+			tt.plant(p)
+			before := p.state()
+			found, _ := p.doctor()
+			wantLines(t, found, tt.want)
+			if after := p.state(); after != before {
+				t.Errorf("changed without --fix:\n%s\n%s", before, after)
+			}
+			found, _ = p.doctor("--fix")
+			if strings.Contains(found, "[fixed]") != tt.fixed || strings.Contains(found, "[failed") {
+				t.Errorf("with --fix: %s", found)
+			}
+			found, _ = p.doctor()
+			if tt.fixed {
+				wantLines(t, found, nil)
+			} else {
+				wantLines(t, found, tt.want)
+			}
+		})
+	}
+}
+
+// wantLines wants each line to have one of the texts, and each text a line.
+func wantLines(t *testing.T, found string, want []string) {
+	t.Helper()
+	matches := func(line, want string) bool {
+		for _, part := range strings.Split(want, "...") {
+			if !strings.Contains(line, part) {
+				return false
+			}
+		}
+		return true
+	}
+	has := make([]bool, len(want))
+	for line := range strings.Lines(found) {
+		known := false
+		for i, w := range want {
+			if matches(line, w) {
+				has[i], known = true, true
+			}
+		}
+		if !known {
+			t.Errorf("not expected: %s", line)
+		}
+	}
+	for i, w := range want {
+		if !has[i] {
+			t.Errorf("not found: %s", w)
+		}
+	}
+}
+
+func (p *patient) file(name, text string) {
+	p.t.Helper()
+	if err := os.WriteFile(filepath.Join(p.Host.VarLib, "cni/networks/blue", name), []byte(text), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *patient) reserve(id, addr string) { p.file(addr, id+"\r\neth0") }

@@ -1,0 +1,67 @@
+package doctor
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// limits looks at tables of the kernel that may be full.
+func limits(f *facts, l *list) {
+	connections(f, l)
+	for family, cache := range map[string]string{"ipv4": "arp_cache", "ipv6": "ndisc_cache"} {
+		neighbours(f, family, cache, l)
+	}
+}
+
+func connections(f *facts, l *list) {
+	count, ok := f.sysctl("net", "netfilter", "nf_conntrack_count")
+	most, ok2 := f.sysctl("net", "netfilter", "nf_conntrack_max")
+	if !ok || !ok2 || most == 0 {
+		return // nothing is tracked
+	}
+	percent := percentOf(uint64(count), uint64(most))
+	severity := Warning
+	if percent >= 95 {
+		severity = Problem
+	}
+	if percent >= 80 {
+		l.add(severity, fmt.Sprintf("%d of %d connections are tracked", count, most), "when the table is full new connections are dropped",
+			"sysctl -w net.netfilter.nf_conntrack_max="+strconv.Itoa(2*most)+", and look who makes so many: conntrack -L")
+	}
+}
+
+// neighbours compares the neighbour table with its limits. Both are the machine's: one table for all namespaces.
+func neighbours(f *facts, family, cache string, l *list) {
+	most, ok := f.sysctl("net", family, "neigh", "default", "gc_thresh3")
+	some, ok2 := f.sysctl("net", family, "neigh", "default", "gc_thresh2")
+	text, err := os.ReadFile("/proc/thread-self/net/stat/" + cache)
+	if !ok || !ok2 || err != nil {
+		return // limits are shown in the machine's first namespace only
+	}
+	count, ok := statEntries(string(text))
+	if !ok {
+		return
+	}
+	key := "net." + family + ".neigh.default.gc_thresh"
+	repair := fmt.Sprintf("sysctl -w %s3=%d %s2=%d %s1=%d", key, 4*most, key, 2*most, key, most)
+	switch {
+	case count*100 >= most*95:
+		l.add(Problem, fmt.Sprintf("the neighbour table of %s has %d entries of at most %d", family, count, most), "new pods cannot be reached: \"neighbour table overflow\"", repair)
+	case count > some:
+		l.add(Warning, fmt.Sprintf("the neighbour table of %s has %d entries, more than gc_thresh2 (%d)", family, count, some),
+			"the kernel throws entries out that are in use", repair)
+	}
+}
+
+// statEntries reads the number of entries from a file of /proc/net/stat: the first column below the heading, in hexadecimal.
+func statEntries(text string) (n int, ok bool) {
+	_, rest, _ := strings.Cut(text, "\n")
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		return 0, false
+	}
+	v, err := strconv.ParseInt(fields[0], 16, 64)
+	return int(v), err == nil
+}
