@@ -65,7 +65,13 @@ func newPatient(t *testing.T) *patient {
 		}
 	}
 	p.Outside()
+	p.bridgeNF(0)
 	return p
+}
+
+// bridgeNF says whether the packet filter is to see what bridges forward (module br_netfilter, if there is one).
+func (p *patient) bridgeNF(on int) {
+	_, _ = p.Host.Try("sysctl", "-qw", fmt.Sprint("net.bridge.bridge-nf-call-iptables=", on), fmt.Sprint("net.bridge.bridge-nf-call-ip6tables=", on))
 }
 
 func (p *patient) write(name, text string) {
@@ -168,7 +174,8 @@ func TestFaults(t *testing.T) {
 		"forwarding": {func(p *patient) { p.Host.Run("sysctl", "-qw", "net.ipv4.ip_forward=0") }, []string{"forwarding problem net.ipv4.ip_forward is 0: pods of blue"}, true},
 		"forwarding of IPv6": {
 			func(p *patient) { p.Host.Run("sysctl", "-qw", "net.ipv6.conf.all.forwarding=0") },
-			[]string{"forwarding problem net.ipv6.conf.all.forwarding is 0"}, true,
+			[]string{"forwarding problem net.ipv6.conf.all.forwarding is 0"},
+			true,
 		},
 		"flushed":   {func(p *patient) { p.Host.Run("nft", "flush", "ruleset") }, []string{"attachments problem blue/a/eth0: packet filter: ...lacks"}, true},
 		"leftovers": {func(p *patient) { p.reserve("lost", "10.221.0.77") }, []string{"attachments warning blue/lost/eth0 is gone, and has left: address 10.221.0.77"}, true},
@@ -179,7 +186,8 @@ func TestFaults(t *testing.T) {
 		"broken file":       {func(p *patient) { p.write("20-x.conf", "{") }, []string{"configuration problem ...20-x.conf: ...not JSON"}, false},
 		"no such plugin": {
 			func(p *patient) { p.write("20-x.conf", `{"name":"x","type":"nonsense"}`) },
-			[]string{"configuration note of 2 networks", "configuration problem there is no plugin nonsense in"}, false,
+			[]string{"configuration note of 2 networks", "configuration problem there is no plugin nonsense in"},
+			false,
 		},
 		"not executable": {
 			func(p *patient) {
@@ -199,7 +207,8 @@ func TestFaults(t *testing.T) {
 		},
 		"twice": {
 			func(p *patient) { p.write("20-blue.conf", `{"name":"blue","type":"ptp"}`) },
-			[]string{"configuration note of 2", "configuration warning ...10-blue.conflist and ...20-blue.conf both are the network blue"}, false,
+			[]string{"configuration note of 2", "configuration warning ...10-blue.conflist and ...20-blue.conf both are the network blue"},
+			false,
 		},
 		"exhausted": {
 			func(p *patient) {
@@ -208,11 +217,13 @@ func TestFaults(t *testing.T) {
 		},
 		"overlap with the host": {
 			func(p *patient) { p.Host.Run("ip", "addr", "add", "10.221.0.200/25", "dev", "uplink") },
-			[]string{"subnets problem 10.221.0.0/24 of network blue overlaps with the host's own subnet 10.221.0.128/25 on uplink"}, false,
+			[]string{"subnets problem 10.221.0.0/24 of network blue overlaps with the host's own subnet 10.221.0.128/25 on uplink"},
+			false,
 		},
 		"stray route": {
 			func(p *patient) { p.Host.Run("ip", "route", "add", "10.221.0.64/26", "via", "192.0.2.100") },
-			[]string{"subnets problem the route to 10.221.0.64/26 leads by uplink"}, false,
+			[]string{"subnets problem the route to 10.221.0.64/26 leads by uplink"},
+			false,
 		},
 		"two networks": {
 			func(p *patient) {
@@ -223,7 +234,8 @@ func TestFaults(t *testing.T) {
 			func(p *patient) {
 				p.Host.Run("ip", "-6", "route", "add", "default", "via", "fe80::1", "dev", "uplink", "proto", "ra")
 			},
-			[]string{"forwarding warning net.ipv6.conf.uplink.accept_ra is 1 while the host forwards"}, false,
+			[]string{"forwarding warning net.ipv6.conf.uplink.accept_ra is 1 while the host forwards"},
+			false,
 		},
 		"strict": {
 			func(p *patient) {
@@ -260,15 +272,71 @@ func TestFaults(t *testing.T) {
 		},
 		"no daemon": {
 			func(p *patient) { p.write("20-lan.conf", `{"name":"lan","type":"bridge","ipam":{"type":"dhcp"}}`) },
-			[]string{"dhcp problem no dhcp daemon answers on /run/cni/dhcp.sock: ADD of its networks fails", "configuration note"}, false,
+			[]string{"dhcp problem no dhcp daemon answers on /run/cni/dhcp.sock: ADD of its networks fails", "configuration note"},
+			false,
 		},
 		"no VLANs": { // which this kernel has not
 			func(p *patient) { p.write("20-v.conf", `{"name":"v","type":"vlan","master":"uplink","vlanId":5}`) },
-			[]string{"kernel problem this kernel has no VLANs (operation not supported): needed by vlan", "configuration note"}, false,
+			[]string{"kernel problem this kernel has no VLANs (operation not supported): needed by vlan", "configuration note"},
+			false,
+		},
+		"a policy": { // with a pod that the role firewall does not know yet
+			func(p *patient) {
+				p.Host.Run("nft", "add table inet other; add chain inet other f { type filter hook forward priority 5; policy drop; }")
+			},
+			[]string{
+				"filter problem table inet other, chain f: the policy drop stops what pods send outside, of blue/a/eth0: it is another program's",
+				"filter problem table inet other, chain f: the policy drop stops what comes to pods by a port of the host, of blue/a/eth0",
+			},
+			true,
+		},
+		"a policy without the plugin firewall": {
+			func(p *patient) {
+				p.write("10-blue.conflist", strings.Replace(list0, `,{"type":"firewall"}`, "", 1))
+				p.Host.Run("nft", "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }; add chain ip filter DOCKER-USER; add rule ip filter FORWARD jump DOCKER-USER")
+			}, []string{"filter problem table ip filter, chain FORWARD: the policy drop stops what ...of blue/a/eth0: it is another"}, false,
+		},
+		"a rule for a pod": {
+			func(p *patient) {
+				p.Host.Run("nft", "add table ip their; add chain ip their c { type filter hook forward priority -5; }; add rule ip their c ip saddr 10.221.0.2 counter drop comment \"planted\"")
+			}, []string{`filter problem table ip their, chain c, handle 2: "ip saddr 10.221.0.2 drop" (planted) stops what pods send outside, of blue/a/eth0`}, false,
+		},
+		"a set of addresses": {
+			func(p *patient) {
+				p.Host.Run("nft", "add table ip their; add set ip their bad { type ipv4_addr; flags interval; elements = { 10.221.0.0/28 } }; add chain ip their c { type filter hook prerouting priority -300; }; add rule ip their c ip saddr @bad drop")
+			}, []string{
+				"filter problem table ip their, chain c, handle ...@bad... by the element ...stops what pods send outside, of blue/a/eth0",
+				"filter note table ip their, chain c, handle ...stops what pods send to this host",
+			}, false,
+		},
+		"a rule for the answers": {
+			func(p *patient) {
+				p.Host.Run("nft", "add table ip6 their; add chain ip6 their c { type filter hook forward priority -5; }; add rule ip6 their c ip6 daddr fd15:221::/64 reject")
+			}, []string{
+				"filter problem table ip6 their, chain c, handle ...the answers to what pods send outside, of blue/a/eth0",
+				"filter problem table ip6 their, chain c, handle ...what comes to pods by a port of the host",
+			}, false,
+		},
+		"a rule that does not concern pods": {
+			func(p *patient) {
+				p.Host.Run("nft", "add table inet their; add chain inet their c { type filter hook forward priority -5; }; add rule inet their c ip saddr 192.0.2.7 drop; add rule inet their c ct state invalid drop; add rule inet their c tcp dport 25 drop")
+			}, nil, false,
+		},
+		"bridges are filtered": {
+			func(p *patient) {
+				p.bridgeNF(1)
+				p.Host.Run("nft", "add table ip their; add chain ip their c { type filter hook forward priority -5; }; add rule ip their c iifname blue0 oifname blue0 drop")
+			}, []string{"filter problem table ip their, chain c, handle 2: ...stops what pods on one bridge send each other, of blue/a/eth0: net.bridge.bridge-nf-call-iptables is 1"}, false,
+		},
+		"pods may not reach the host": {
+			func(p *patient) {
+				p.Host.Run("nft", "add table inet their; add chain inet their i { type filter hook input priority 0; policy drop; }")
+			}, []string{"filter note table inet their, chain i: the policy drop stops what pods send to this host"}, false,
 		},
 		"pod's MTU": {
 			func(p *patient) { p.Pod("a").Run("ip", "link", "set", "eth0", "mtu", "1400") },
-			[]string{"attachments warning blue/a/eth0: MTU 1400 of eth0"}, false,
+			[]string{"attachments warning blue/a/eth0: MTU 1400 of eth0"},
+			false,
 		},
 		"leases run out": {
 			func(p *patient) {
@@ -282,6 +350,9 @@ func TestFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if _, err := os.Stat("/proc/sys/net/bridge/bridge-nf-call-iptables"); err != nil && name == "bridges are filtered" {
+				t.Skip("this kernel has no br_netfilter")
+			}
 			p := newPatient(t)
 			p.t = t
 			p.pod("a", 8080)

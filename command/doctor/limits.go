@@ -10,9 +10,8 @@ import (
 // limits looks at tables of the kernel that may be full.
 func limits(f *facts, l *list) {
 	connections(f, l)
-	for family, cache := range map[string]string{"ipv4": "arp_cache", "ipv6": "ndisc_cache"} {
-		neighbours(f, family, cache, l)
-	}
+	neighbours(f, "ipv4", "arp_cache", l)
+	neighbours(f, "ipv6", "ndisc_cache", l)
 }
 
 func connections(f *facts, l *list) {

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cnibox/cnibox/ipam/store"
 )
 
 // machine looks at what every plugin call rests on.
@@ -26,7 +29,7 @@ func machine(f *facts, l *list) {
 		l.add(Warning, "/run is no tmpfs", "records of what is in the kernel are kept there, and must not outlive the machine's run",
 			"mount a tmpfs on /run, as systemd does")
 	}
-	for _, dir := range []string{"/var/lib/cni", "/run/cnibox", f.gc.DataDir} {
+	for _, dir := range unique([]string{"/run/cnibox", cmp.Or(f.gc.DataDir, store.DefaultDir)}) {
 		room(dir, l)
 	}
 }
@@ -55,9 +58,12 @@ func rights(l *list) {
 		return
 	}
 	var missing []string
-	for bit, name := range map[int]string{capNetAdmin: "CAP_NET_ADMIN", capNetRaw: "CAP_NET_RAW", capSysAdmin: "CAP_SYS_ADMIN"} {
-		if have>>bit&1 == 0 {
-			missing = append(missing, name)
+	for _, c := range []struct {
+		bit  int
+		name string
+	}{{capNetAdmin, "CAP_NET_ADMIN"}, {capNetRaw, "CAP_NET_RAW"}, {capSysAdmin, "CAP_SYS_ADMIN"}} {
+		if have>>c.bit&1 == 0 {
+			missing = append(missing, c.name)
 		}
 	}
 	if len(missing) > 0 {
@@ -90,10 +96,10 @@ func room(dir string, l *list) {
 		return
 	}
 	for _, r := range []struct {
-		of         string
-		free, all  uint64
-		look, tool string
-	}{{"bytes", uint64(fs.Bavail), uint64(fs.Blocks), "blocks", "df -h "}, {"inodes", uint64(fs.Ffree), uint64(fs.Files), "files", "df -i "}} {
+		of        string
+		free, all uint64
+		tool      string
+	}{{"bytes", fs.Bavail, fs.Blocks, "df -h "}, {"inodes", fs.Ffree, fs.Files, "df -i "}} {
 		switch percent := percentOf(r.all-r.free, r.all); {
 		case r.all == 0:
 		case r.free == 0:
