@@ -238,3 +238,17 @@ func (p *patient) file(name, text string) {
 }
 
 func (p *patient) reserve(id, addr string) { p.file(addr, id+"\r\neth0") }
+
+// Every check has its rows on the page.
+func TestPage(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/doctor.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range checks() {
+		if !strings.Contains(string(page), "\n| `"+c.name+"` |") {
+			t.Errorf("docs/doctor.md does not tell of the check %s", c.name)
+		}
+	}
+}

@@ -54,12 +54,6 @@ func (p *Packet) status() (n uint32) {
 	return n
 }
 
-// Keys beyond package unix.
-const (
-	ctSrcIP, ctDstIP   = 20, 21 // NFT_CT_SRC_IP, NFT_CT_DST_IP
-	ctSrcIP6, ctDstIP6 = 22, 23
-)
-
 // ct loads what is known of the connection, or sets its mark.
 func (m *machine) ct(data []byte, soFar answer) answer {
 	key, reg := uint32At(data, unix.NFTA_CT_KEY), uint32At(data, unix.NFTA_CT_DREG)
@@ -115,9 +109,9 @@ func (m *machine) ctTuple(key, reg uint32, reply bool) answer {
 		return m.load(reg, v, words+what, kindPort)
 	}
 	switch key {
-	case unix.NFT_CT_SRC, ctSrcIP, ctSrcIP6:
+	case unix.NFT_CT_SRC, unix.NFT_CT_SRC_IP, unix.NFT_CT_SRC_IP6:
 		return address(t.Src, "saddr")
-	case unix.NFT_CT_DST, ctDstIP, ctDstIP6:
+	case unix.NFT_CT_DST, unix.NFT_CT_DST_IP, unix.NFT_CT_DST_IP6:
 		return address(t.Dst, "daddr")
 	case unix.NFT_CT_PROTO_SRC:
 		return port(t.SrcPort, "proto-src")

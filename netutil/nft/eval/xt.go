@@ -66,10 +66,7 @@ func (m *machine) xtPorts(name string, info []byte) answer {
 			return
 		}
 		m.say("-m", name, what, portRange(from, to))
-		a := is(port >= from && port <= to)
-		if port == 0 {
-			a = maybe
-		}
+		a := within(port, from, to)
 		if inverted {
 			a = a.not()
 		}
@@ -90,6 +87,14 @@ func (m *machine) xtFlags(mask, flags byte, inverted, option bool) answer {
 	return is((have&mask == flags) != inverted)
 }
 
+// within tells whether a port is in a range; one that is not known is one that the kernel has chosen.
+func within(port, from, to uint16) answer {
+	if port == 0 && to >= lowestChosen && from <= highestChosen {
+		return maybe
+	}
+	return is(port >= max(from, 1) && port <= to)
+}
+
 func portRange(from, to uint16) string {
 	if from == to {
 		return strconv.Itoa(int(from))
@@ -106,12 +111,6 @@ func (m *machine) xtMultiport(info []byte) answer {
 	}
 	var words []string
 	found := no
-	hit := func(port, from, to uint16) answer {
-		if port == 0 {
-			return maybe
-		}
-		return is(port >= from && port <= to)
-	}
 	for i := 0; i < count; i++ {
 		from := number16(info[2+2*i:])
 		to := from
@@ -121,10 +120,10 @@ func (m *machine) xtMultiport(info []byte) answer {
 		}
 		words = append(words, portRange(from, to))
 		if kind != dest {
-			found = max(found, hit(m.p.SrcPort, from, to))
+			found = max(found, within(m.p.SrcPort, from, to))
 		}
 		if kind != source {
-			found = max(found, hit(m.p.DstPort, from, to))
+			found = max(found, within(m.p.DstPort, from, to))
 		}
 	}
 	if inverted {
