@@ -24,7 +24,7 @@ func attachments(f *facts, l *list) {
 	for _, a := range f.node.Attachments {
 		for _, finding := range a.Findings {
 			if finding.Kind != node.Orphan {
-				f.told(a.Owner().String()+": ", finding, l)
+				f.told(title(a)+": ", finding, l)
 			}
 		}
 	}
@@ -68,7 +68,7 @@ func (f *facts) leftover(a *gc.Attachment, l *list) {
 	if a.Kept != "" {
 		return
 	}
-	l.add(Warning, fmt.Sprintf("%s is gone, and has left: %s", a, a.Describe()), "addresses, ports and memory stay taken", "cnibox gc --runtime ... --yes").by(func() error {
+	l.add(Warning, fmt.Sprintf("%s is gone, and has left: %s", title(a.Attachment), a.Describe()), "addresses, ports and memory stay taken", "cnibox gc --runtime ... --yes").by(func() error {
 		return f.gc.Free(f.ctx, a)
 	})
 }
@@ -109,4 +109,12 @@ func (f *facts) syncOverlay(network string) error {
 	}
 	_, err2 := overlay.Sync(f.host, c)
 	return errors.Join(err, err2)
+}
+
+// title names an attachment, with its pod if a runtime has told.
+func title(a *node.Attachment) string {
+	if a.Pod != "" {
+		return a.Title() + " (pod " + a.Pod + ")"
+	}
+	return a.Title()
 }

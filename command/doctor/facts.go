@@ -61,7 +61,7 @@ func gather(c *cli.Context, table roles.Table) (*facts, error) {
 		host: host, confDir: c.String("conf-dir"), plugins: c.String("plugin-dir"), roles: c.StringSlice("role"), older: c.Duration("older-than"), ctx: c.Context,
 	}
 	f.gc = &gc.Node{
-		Host: host, Table: table, ConfDir: f.confDir, DataDir: c.String("data-dir"), LeaseDir: daemon.DefaultState, CacheDir: gc.DefaultCache, Plugins: f.plugins,
+		Host: host, Table: table, ConfDir: f.confDir, DataDir: c.String("data-dir"), LeaseDir: daemon.DefaultState, Plugins: f.plugins,
 	}
 	f.gc.Networks, f.bad, f.confErr = networks.Load(f.confDir)
 	if f.node, err = f.gc.Snapshot(f.ctx, min(f.older, youth)); err != nil {

@@ -103,7 +103,7 @@ func filterFaults() map[string]fault {
 			func(p *patient) {
 				p.write("10-blue.conflist", strings.Replace(list0, `,{"type":"firewall"}`, "", 1))
 				p.Host.Run("nft", "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }; add chain ip filter DOCKER-USER; add rule ip filter FORWARD jump DOCKER-USER")
-			}, []string{"filter problem table ip filter, chain FORWARD: the policy drop stops what ...of blue/a/eth0: it is another"}, false,
+			}, []string{"filter problem table ip filter, chain FORWARD: the policy drop stops what ...of blue/a/eth0: it seems to be docker's"}, false,
 		},
 		"a set of addresses": {
 			func(p *patient) {

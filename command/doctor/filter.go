@@ -34,12 +34,30 @@ func filter(f *facts, l *list) {
 	}
 	bridged, err := netutil.FiltersBridged(f.host)
 	l.cannot("the packet filter of bridges", err)
-	p := &prober{f: f, rules: rules, exchange: sock.Exchange, bridged: bridged}
+	p := &prober{f: f, rules: rules, exchange: sock.Exchange, bridged: bridged, chains: chainNames(sock.Exchange)}
 	p.out = f.outLink()
 	for _, pod := range f.probes() {
 		p.probe(pod)
 	}
 	p.tell(l)
+}
+
+// chainNames are the names of all chains, by table as nft(8) names it.
+func chainNames(exchange eval.Exchange) map[string]string {
+	out := map[string]string{}
+	a, err := rawnl.Dump(exchange, rawnl.Message{
+		Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETCHAIN, Flags: unix.NLM_F_DUMP, Body: []byte{unix.NFPROTO_UNSPEC, unix.NFNETLINK_V0, 0, 0},
+	})
+	if err != nil {
+		return out
+	}
+	for _, b := range a.Bodies {
+		if len(b) >= 4 {
+			table := &eval.Table{Family: b[0], Name: rawnl.String(rawnl.Find(b[4:], unix.NFTA_CHAIN_TABLE))}
+			out[table.String()] += " " + rawnl.String(rawnl.Find(b[4:], unix.NFTA_CHAIN_NAME))
+		}
+	}
+	return out
 }
 
 // legacyTables tells of rules that only legacy iptables shows.
@@ -58,7 +76,8 @@ func legacyTables(l *list) {
 // probe is a pod whose packets are tried: one that there is, or the first one to come.
 type probe struct {
 	network *network
-	name    string     // empty: it is to come
+	name    string // empty: it is to come
+	of      *node.Attachment
 	link    *node.Link // by which it is connected to the host; nil: not made yet
 	addr    netip.Addr
 }
@@ -76,7 +95,7 @@ func (f *facts) probes() (out []probe) {
 			link = master
 		}
 		for _, addr := range a.Addrs() {
-			out = append(out, probe{n, a.Owner().String(), link, addr})
+			out = append(out, probe{n, title(a), a, link, addr})
 		}
 		have[a.Network] = true
 	}
@@ -124,7 +143,8 @@ type prober struct {
 	rules    *eval.Ruleset
 	exchange eval.Exchange
 	out      *node.Link
-	bridged  bool // the packet filter sees what bridges forward
+	bridged  bool              // the packet filter sees what bridges forward
+	chains   map[string]string // names of each table's chains, by which it is told whose it is
 	verdicts []*stopper
 }
 
@@ -182,17 +202,16 @@ func (p *prober) probe(pod probe) {
 
 // ports tries a port of the host that leads to the pod.
 func (p *prober) ports(pod *probe, inside, out eval.Device) {
-	for _, a := range p.f.node.Attachments {
-		host := p.f.addrOn(p.out, pod.addr)
-		if a.Owner().String() != pod.name || len(a.Ports) == 0 || !host.IsValid() {
-			continue
+	host := p.f.addrOn(p.out, pod.addr)
+	if pod.of == nil || !host.IsValid() {
+		return
+	}
+	for _, port := range pod.of.Ports {
+		if port.Protocol == "tcp" && !port.HostIP.IsValid() && len(port.Conditions) == 0 {
+			q := &eval.Packet{Src: outside(pod.addr), Dst: host, Proto: unix.IPPROTO_TCP, SrcPort: clientPort, DstPort: port.HostPort}
+			p.pass(pod, toPort, q, out, inside)
+			return
 		}
-		port := a.Ports[0]
-		if port.Protocol != "tcp" || port.HostIP.IsValid() || len(port.Conditions) > 0 {
-			continue
-		}
-		q := &eval.Packet{Src: outside(pod.addr), Dst: host, Proto: unix.IPPROTO_TCP, SrcPort: clientPort, DstPort: port.HostPort}
-		p.pass(pod, toPort, q, out, inside)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/cnibox/cnibox/command/node"
 	"github.com/cnibox/cnibox/command/ui"
 )
 
@@ -36,7 +37,7 @@ type Finding struct {
 type list []Finding
 
 func (l *list) add(s Severity, what, why, repair string) *Finding {
-	*l = append(*l, Finding{Severity: s, What: oneLine(what), Why: why, Repair: repair})
+	*l = append(*l, Finding{Severity: s, What: oneLine(what), Why: oneLine(why), Repair: oneLine(repair)})
 	return &(*l)[len(*l)-1]
 }
 
@@ -47,7 +48,8 @@ func (l *list) cannot(what string, err error) {
 	}
 }
 
-func oneLine(s string) string { return strings.ReplaceAll(s, "\n", "; ") }
+// oneLine is a text that quotes others', fit for a terminal.
+func oneLine(s string) string { return node.Printable(strings.ReplaceAll(s, "\n", "; ")) }
 
 // by is a finding that --fix repairs.
 func (f *Finding) by(fix func() error) { f.fix, f.Fixable = fix, true }

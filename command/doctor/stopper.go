@@ -14,6 +14,8 @@ type stopper struct {
 	hit   eval.Hit
 	maybe bool
 	pods  []probe
+
+	siblings string // names of the table's chains
 }
 
 // note notes that a rule stops a pod's packet.
@@ -24,7 +26,7 @@ func (p *prober) note(pod *probe, way string, hit eval.Hit, maybe bool) {
 			return
 		}
 	}
-	p.verdicts = append(p.verdicts, &stopper{way, hit, maybe, []probe{*pod}})
+	p.verdicts = append(p.verdicts, &stopper{way, hit, maybe, []probe{*pod}, p.chains[hit.Table]})
 }
 
 // tell makes findings of what was noted.
@@ -92,9 +94,14 @@ func (s *stopper) whose() string {
 
 // program is whose chain it seems to be; empty if that cannot be told.
 func (s *stopper) program() string {
-	for mark, name := range map[string]string{"firewalld": "firewalld", "ufw": "ufw", "DOCKER": "docker", "KUBE": "kube-proxy", "kube-proxy": "kube-proxy", "cali": "Calico"} {
-		if strings.Contains(s.hit.Table+" "+s.hit.Chain, mark) {
-			return name
+	marks := [][2]string{
+		{"firewalld", "firewalld"}, {"ufw", "ufw"}, {"DOCKER", "docker"}, {"KUBE", "kube-proxy"}, {"kube-proxy", "kube-proxy"}, {"cali", "Calico"},
+	}
+	for _, where := range []string{s.hit.Table + " " + s.hit.Chain, s.siblings} {
+		for _, m := range marks {
+			if strings.Contains(where, m[0]) {
+				return m[1]
+			}
 		}
 	}
 	return ""
@@ -105,7 +112,7 @@ func (s *stopper) why() string {
 		return "net.bridge.bridge-nf-call-iptables is 1, so rules for what is routed apply to what a bridge forwards"
 	}
 	if name := s.program(); name != "" {
-		return "it is " + name + "'s; each program's chains must let a packet pass"
+		return "it seems to be " + name + "'s; each program's chains must let a packet pass"
 	}
 	return "it is another program's; each program's chains must let a packet pass"
 }

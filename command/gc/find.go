@@ -68,16 +68,17 @@ type Node struct {
 	ConfDir  string // where they are from
 	DataDir  string // of host-local, beside those that the networks name
 	LeaseDir string // of the dhcp daemon
-	CacheDir string // of the runtime's CNI library
 	Plugins  string // CNI_PATH
 }
 
-// Default folders.
+// Folders in which runtimes and plugins keep something.
 const (
-	DefaultCache = "/var/lib/cni/results" // libcni's
-	tuningDir    = "/run/cni/tuning"
-	flannelDir   = "/var/lib/cni/flannel"
+	tuningDir  = "/run/cni/tuning"
+	flannelDir = "/var/lib/cni/flannel"
 )
+
+// cacheDirs are libcni's: since version 1.0, and before.
+func cacheDirs() []string { return []string{"/var/lib/cni/results", "/var/lib/cni/cache/results"} }
 
 // Snapshot reads the node. What is wrong of attachments is told if they are older than youth.
 func (n *Node) Snapshot(ctx context.Context, youth time.Duration) (*node.Node, error) {
@@ -85,7 +86,7 @@ func (n *Node) Snapshot(ctx context.Context, youth time.Duration) (*node.Node, e
 		youth = -1 // not at all
 	}
 	return node.Read(ctx, node.Options{
-		Stores: []string{cmp.Or(n.DataDir, store.DefaultDir)}, Caches: []string{n.CacheDir}, Confs: []string{n.ConfDir}, Leases: n.LeaseDir,
+		Stores: []string{cmp.Or(n.DataDir, store.DefaultDir)}, Caches: cacheDirs(), Confs: []string{n.ConfDir}, Leases: n.LeaseDir,
 		Youth: youth,
 	})
 }

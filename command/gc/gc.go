@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/cnibox/cnibox/command/networks"
+	"github.com/cnibox/cnibox/command/node"
 	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/ipam/dhcp/daemon"
 	"github.com/cnibox/cnibox/ipam/store"
@@ -62,7 +63,7 @@ func Open(c *cli.Context, table roles.Table) (*Node, error) {
 		return nil, err
 	}
 	return &Node{
-		Host: host, Table: table, Networks: all, ConfDir: c.String("conf-dir"), DataDir: c.String("data-dir"), LeaseDir: daemon.DefaultState, CacheDir: DefaultCache, Plugins: c.String("plugin-dir"),
+		Host: host, Table: table, Networks: all, ConfDir: c.String("conf-dir"), DataDir: c.String("data-dir"), LeaseDir: daemon.DefaultState, Plugins: c.String("plugin-dir"),
 	}, nil
 }
 
@@ -89,7 +90,7 @@ func run(c *cli.Context, table func() roles.Table, only string) error {
 	var errs []error
 	progress := ui.NewProgress(c.App.ErrWriter, "freed")
 	for i, a := range all {
-		one := reported{Network: a.Network, ContainerID: a.ContainerID, IfName: a.IfName, Things: a.Things, Kept: a.Kept, name: a.String(), text: a.Describe()}
+		one := reported{Network: a.Network, ContainerID: a.ContainerID, IfName: a.IfName, Things: a.Things, Kept: a.Kept, name: node.Printable(a.String()), text: node.Printable(a.Describe())}
 		if a.Kept == "" && c.Bool("yes") {
 			progress.At(i, len(all))
 			if only != "" {

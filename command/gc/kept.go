@@ -59,19 +59,25 @@ func eachFile(dir string, visit func(path string, text []byte, since time.Time))
 
 // caches reads what the runtime's CNI library remembers. What has come since the snapshot is passed over.
 func (f *finder) caches() error {
-	return eachFile(f.CacheDir, func(path string, text []byte, since time.Time) {
-		c := &cached{path: path}
-		if json.Unmarshal(text, c) != nil {
-			return
-		}
-		a := f.byOwner[owner.Owner{Network: c.Network, ContainerID: c.ContainerID, IfName: c.IfName}]
-		if a == nil || !a.Cached() {
-			return
-		}
-		a.add("cached result", filepath.Base(path))
-		a.written(since)
-		a.cache = c
-	})
+	var errs []error
+	for _, dir := range cacheDirs() {
+		errs = append(errs, eachFile(dir, f.cacheFile))
+	}
+	return errors.Join(errs...)
+}
+
+func (f *finder) cacheFile(path string, text []byte, since time.Time) {
+	c := &cached{path: path}
+	if json.Unmarshal(text, c) != nil {
+		return
+	}
+	a := f.byOwner[owner.Owner{Network: c.Network, ContainerID: c.ContainerID, IfName: c.IfName}]
+	if a == nil || !a.Cached() {
+		return
+	}
+	a.add("cached result", filepath.Base(path))
+	a.written(since)
+	a.cache = c
 }
 
 // records finds what the plugins tuning and flannel keep.

@@ -16,15 +16,15 @@ import (
 	"github.com/cnibox/cnibox/ipam/store"
 )
 
-// node is folders with three networks: one with a pool that is nearly full, one without a configuration, one that is exhausted.
-type node struct {
+// testNode is folders with three networks: one with a pool that is nearly full, one without a configuration, one that is exhausted.
+type testNode struct {
 	t                  *testing.T
 	conf, data, leases string
 }
 
-func newNode(t *testing.T) *node {
+func newNode(t *testing.T) *testNode {
 	t.Helper()
-	n := &node{t, t.TempDir(), t.TempDir(), t.TempDir()}
+	n := &testNode{t, t.TempDir(), t.TempDir(), t.TempDir()}
 	n.configure("10-blue.conflist", `{"cniVersion":"1.0.0","name":"blue","plugins":[{"type":"bridge","ipam":
 		{"type":"host-local","dataDir":"`+n.data+`","ranges":[[{"subnet":"10.1.0.0/29"}],[{"subnet":"fd00:1::/64"}]]}}]}`)
 	n.configure("20-red.conf", `{"name":"red","type":"ptp","ipam":{"type":"host-local","dataDir":"`+n.data+`","subnet":"10.2.0.0/30"}}`)
@@ -39,19 +39,19 @@ func newNode(t *testing.T) *node {
 	return n
 }
 
-func (n *node) configure(name, text string) {
+func (n *testNode) configure(name, text string) {
 	if err := os.WriteFile(filepath.Join(n.conf, name), []byte(text), 0o600); err != nil {
 		n.t.Fatal(err)
 	}
 }
 
-func (n *node) file(network, name, text string) {
+func (n *testNode) file(network, name, text string) {
 	if err := os.WriteFile(filepath.Join(n.data, network, name), []byte(text), 0o600); err != nil {
 		n.t.Fatal(err)
 	}
 }
 
-func (n *node) reserve(network, id, first, last string) {
+func (n *testNode) reserve(network, id, first, last string) {
 	n.t.Helper()
 	s, err := store.New(n.data, network)
 	if err != nil {
@@ -64,7 +64,7 @@ func (n *node) reserve(network, id, first, last string) {
 }
 
 // run runs the command and gives what it printed, without the times.
-func (n *node) run(args ...string) (string, error) {
+func (n *testNode) run(args ...string) (string, error) {
 	var out bytes.Buffer
 	app := &cli.App{
 		Writer: &out, ExitErrHandler: func(*cli.Context, error) {},
@@ -130,7 +130,7 @@ func TestRelease(t *testing.T) {
 	n.reserve("blue", "next", "10.1.0.2", "10.1.0.2") // the index knows
 }
 
-func (n *node) state() string {
+func (n *testNode) state() string {
 	var b strings.Builder
 	_ = filepath.Walk(n.data, func(path string, info os.FileInfo, err error) error {
 		text, _ := os.ReadFile(path)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/cnibox/cnibox/command/node"
 	"github.com/cnibox/cnibox/command/ui"
 )
 
@@ -33,7 +34,7 @@ func list(out io.Writer, p Place, asJSON bool) error {
 			if r.Address.IsValid() {
 				address = r.Address.String()
 			}
-			table.Row(all[i].Name, address, orNone(r.ContainerID), orNone(r.IfName), r.Since.Format(time.DateTime), r.Kind, colours.Doubtful(r.Problem))
+			table.Row(node.Printable(all[i].Name), address, orNone(r.ContainerID), orNone(r.IfName), r.Since.Format(time.DateTime), r.Kind, colours.Doubtful(r.Problem))
 		}
 	}
 	if rows > 0 {
@@ -57,7 +58,7 @@ func orNone(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return s
+	return node.Printable(s)
 }
 
 // size is a number of addresses as people read it.
