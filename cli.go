@@ -14,8 +14,11 @@ import (
 
 	"github.com/cnibox/cnibox/command/completion"
 	"github.com/cnibox/cnibox/command/dhcp"
+	"github.com/cnibox/cnibox/command/doctor"
 	"github.com/cnibox/cnibox/command/fuse"
+	"github.com/cnibox/cnibox/command/gc"
 	"github.com/cnibox/cnibox/command/inspect"
+	"github.com/cnibox/cnibox/command/ipam"
 	"github.com/cnibox/cnibox/command/manual"
 	"github.com/cnibox/cnibox/command/overlay"
 	"github.com/cnibox/cnibox/command/schema"
@@ -65,6 +68,9 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			topology.Command(),
 			validate.Command(roleTable, roleKinds),
 			schema.Command(roleTable, roleKinds),
+			doctor.Command(roleTable),
+			gc.Command(roleTable, ""),
+			ipam.Command(gc.Command(roleTable, "address")),
 			fuse.Command(),
 			sync.Command(),
 			overlay.Command(),

@@ -3,12 +3,12 @@ package doctor
 import (
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/cnibox/cnibox/command/gc"
 	"github.com/cnibox/cnibox/command/node"
-	"github.com/cnibox/cnibox/netutil"
-	"github.com/cnibox/cnibox/netutil/overlay"
-	"github.com/cnibox/cnibox/roles/firewall"
+	"github.com/cnibox/cnibox/command/overlay"
+	"github.com/cnibox/cnibox/command/sync"
 )
 
 // attachments tells what the snapshot has found, and what no living sandbox owns.
@@ -74,42 +74,10 @@ func (f *facts) leftover(a *gc.Attachment, l *list) {
 }
 
 // syncFilter does what `cnibox sync` does.
-func (f *facts) syncFilter() error {
-	restored, err := netutil.NFT(f.host).Restore()
-	errs := []error{err}
-	for _, r := range restored {
-		if r.Err != nil {
-			errs = append(errs, errors.New(r.String()))
-		}
-	}
-	_, err = firewall.Sync(f.ctx, f.host)
-	return errors.Join(append(errs, err)...)
-}
+func (f *facts) syncFilter() error { return sync.Filter(f.ctx, io.Discard) }
 
 // syncOverlays does what `cnibox overlay sync` does.
-func (f *facts) syncOverlays() error {
-	networks, err := overlay.Networks(overlay.DefaultState)
-	errs := []error{err}
-	for _, network := range networks {
-		errs = append(errs, f.syncOverlay(network))
-	}
-	return errors.Join(errs...)
-}
-
-func (f *facts) syncOverlay(network string) error {
-	s := overlay.OpenStore(overlay.DefaultState, overlay.DefaultRun, network)
-	unlock, err := s.Lock()
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	c, err := s.Refresh()
-	if c == nil {
-		return err
-	}
-	_, err2 := overlay.Sync(f.host, c)
-	return errors.Join(err, err2)
-}
+func (f *facts) syncOverlays() error { return overlay.Sync(io.Discard) }
 
 // title names an attachment, with its pod if a runtime has told.
 func title(a *node.Attachment) string {

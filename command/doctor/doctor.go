@@ -19,10 +19,10 @@ func Command(table func() roles.Table) *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
 		Usage: "tell whether this node is fit for pods, and healthy, and how to repair it",
-		Description: "Nothing is changed without --fix. What the kernel has is tried in a network namespace that is thrown away.\n" +
-			"--fix does what is safe: what \"cnibox sync\", \"cnibox overlay sync\" and \"cnibox gc\" do, and forwarding on. It touches nothing of\n" +
-			"another program. The exit status is 1 if a problem is left.\n\n" +
-			"Examples:\n  cnibox doctor\n  cnibox doctor --role vxlan --role portmap\n  cnibox doctor --fix\n  cnibox doctor --output json",
+		Description: ui.Describe("Nothing is changed without --fix. What the kernel has is tried in a network namespace that is thrown away.\n"+
+			"--fix does what is safe: what \"cnibox sync\", \"cnibox overlay sync\" and \"cnibox gc\" do, and forwarding on. It touches nothing of\n"+
+			"another program. The exit status is 1 if a problem is left.",
+			"cnibox doctor", "cnibox doctor --role vxlan --role portmap", "cnibox doctor --only filter --output json", "cnibox doctor --fix"),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "fix", Usage: "repair what can be repaired without a risk"},
 			&cli.BoolFlag{Name: "verbose", Usage: "tell of what is right too"},

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -93,7 +94,7 @@ func (p *patient) doctor(args ...string) (found string, err error) {
 	var out bytes.Buffer
 	err = p.Host.Do(func() error {
 		app := &cli.App{Writer: &out, ErrWriter: &out, ExitErrHandler: func(*cli.Context, error) {}, Commands: []*cli.Command{Command(table)}}
-		return app.Run(append([]string{"cnibox", "doctor", "--conf-dir", p.conf, "--plugin-dir", p.farm, "--older-than", "0s", "--output", "json"}, args...))
+		return ui.Run(context.Background(), app, append([]string{"doctor", "--conf-dir", p.conf, "--plugin-dir", p.farm, "--older-than", "0s", "--output", "json"}, args...))
 	})
 	var r struct{ Findings []Finding }
 	if jsonErr := json.Unmarshal(out.Bytes(), &r); jsonErr != nil {

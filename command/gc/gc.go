@@ -27,10 +27,9 @@ func Command(table func() roles.Table, only string) *cli.Command {
 	return &cli.Command{
 		Name:  "gc",
 		Usage: "free " + what,
-		Description: "The living are told by --runtime (what it keeps on disk), by --from, or by both. Besides, what has its interface or its\n" +
-			"address in a network namespace lives, and so does what is newer than --older-than. Without --yes nothing is changed.\n\n" +
-			"Examples:\n  cnibox " + name + " --runtime containerd\n  crictl pods -o json | cnibox " + name + " --from - --yes\n" +
-			"  cnibox " + name + " --runtime podman --network mynet --yes",
+		Description: ui.Describe("The living are told by --runtime (what it keeps on disk), by --from, or by both. Besides, what has its interface or its\n"+
+			"address in a network namespace lives, and so does what is newer than --older-than. Without --yes nothing is changed.",
+			"cnibox "+name+" --runtime containerd", "crictl pods -o json | cnibox "+name+" --from - --yes", "cnibox "+name+" --runtime podman --network mynet --yes"),
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "runtime", Usage: "whose sandboxes live: containerd, crio, podman or docker; may be repeated"},
 			&cli.StringSliceFlag{Name: "from", Usage: "a `FILE` that lists those that live, - for standard input: container IDs, one a line, or JSON as crictl and podman print it"},
@@ -139,7 +138,10 @@ func livingOf(c *cli.Context) (*Living, error) {
 
 func readFile(c *cli.Context, path string) (*Living, error) {
 	if path == "-" {
-		return Read("standard input", c.App.Reader)
+		if c.App.Reader != nil { // in tests
+			return Read("standard input", c.App.Reader)
+		}
+		return Read("standard input", os.Stdin)
 	}
 	file, err := os.Open(path)
 	if err != nil {

@@ -2,6 +2,7 @@ package gc
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/ipam/hostlocal"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
@@ -103,8 +105,8 @@ func (n *testNode) list(ids ...string) string {
 func (n *testNode) gc(args ...string) (string, error) {
 	var out bytes.Buffer
 	err := n.Host.Do(func() error {
-		app := &cli.App{Writer: &out, ErrWriter: &out, ExitErrHandler: func(*cli.Context, error) {}, Commands: []*cli.Command{Command(table, "")}}
-		return app.Run(append([]string{"cnibox", "gc", "--conf-dir", n.conf, "--plugin-dir", "/nonexistent", "--none-living"}, args...))
+		app := &cli.App{Reader: strings.NewReader(`{"items":[{"id":"red-dead"}]}`), Writer: &out, ErrWriter: &out, ExitErrHandler: func(*cli.Context, error) {}, Commands: []*cli.Command{Command(table, "")}}
+		return ui.Run(context.Background(), app, append([]string{"gc", "--conf-dir", n.conf, "--plugin-dir", "/nonexistent", "--none-living"}, args...))
 	})
 	return out.String(), err
 }
@@ -204,6 +206,7 @@ func TestKept(t *testing.T) {
 	}
 	for args, want := range map[string][]string{
 		"":                              {"s old"},
+		"--older-than 0s --from -":      {"would free blue/blue-dead/eth0", "standard input has the container"},
 		"--older-than 0s --network red": {"would free red/", "it is of another network", "1 of 3"},
 		"--older-than 0s --from " + n.list("red-dead eth1", "green-dead"): {"would free red/red-dead/eth0", "has the container"},
 	} {

@@ -18,16 +18,16 @@ func Command(collect *cli.Command) *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "list", Usage: "list reservations, and how full the pools are",
-				Description: "Pools are those of the configurations in --conf-dir. It takes no lock and changes nothing.\n\n" +
-					"Examples:\n  cnibox ipam list\n  cnibox ipam list --network mynet --output json",
+				Description: ui.Describe("Pools are those of the configurations in --conf-dir. It takes no lock and changes nothing.",
+					"cnibox ipam list", "cnibox ipam list --network mynet --output json"),
 				Flags:  append(placeFlags(), networkFlag("only this `NETWORK`"), ui.OutputFlag()),
 				Action: func(c *cli.Context) error { return list(c.App.Writer, placeOf(c), c.String("output") == "json") },
 			},
 			{
 				Name: "release", Usage: "give addresses back by hand", ArgsUsage: "[ADDRESS...]",
-				Description: "For what a lost container has left and gc does not know of. Without --yes it only tells what it would do. The container\n" +
-					"is not asked: whoever uses the address must be gone.\n\n" +
-					"Examples:\n  cnibox ipam release --network mynet 10.1.0.7\n  cnibox ipam release --network mynet --container 4b1f0c --yes",
+				Description: ui.Describe("For what a lost container has left and gc does not know of. Without --yes it only tells what it would do. The container\n"+
+					"is not asked: whoever uses the address must be gone.",
+					"cnibox ipam release --network mynet 10.1.0.7", "cnibox ipam release --network mynet --container 4b1f0c --yes"),
 				Flags: append(placeFlags(),
 					networkFlag("the `NETWORK` of the addresses; needed if there are several"),
 					&cli.StringFlag{Name: "container", Usage: "all addresses of the container with this `ID`"},

@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -70,8 +71,8 @@ func (n *testNode) run(args ...string) (string, error) {
 		Writer: &out, ExitErrHandler: func(*cli.Context, error) {},
 		Commands: []*cli.Command{Command(&cli.Command{Name: "gc"})},
 	}
-	all := append([]string{"cnibox", "ipam", args[0], "--conf-dir", n.conf, "--data-dir", n.data, "--lease-dir", n.leases}, args[1:]...)
-	err := app.Run(all)
+	all := append([]string{"ipam", args[0], "--conf-dir", n.conf, "--data-dir", n.data, "--lease-dir", n.leases}, args[1:]...)
+	err := ui.Run(context.Background(), app, all)
 	return out.String(), err
 }
 

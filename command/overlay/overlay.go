@@ -31,11 +31,14 @@ func Command() *cli.Command {
 				Name: "sync", Usage: "make it so: for when the machine has started, and for timers",
 				Description: ui.Describe("Reads the lists of peers that are in files anew, and knows those of configurations as the last pod came with them.",
 					"cnibox overlay sync"),
-				Action: func(c *cli.Context) error { return overlays(c.App.Writer, false, overlay.Sync) },
+				Action: func(c *cli.Context) error { return Sync(c.App.Writer) },
 			},
 		},
 	}
 }
+
+// Sync puts all tunnels right, and says what it did.
+func Sync(out io.Writer) error { return overlays(out, false, overlay.Sync) }
 
 // overlayReport is what is told of one network.
 type overlayReport struct {
