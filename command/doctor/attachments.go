@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/cnibox/cnibox/command/gc"
 	"github.com/cnibox/cnibox/command/node"
@@ -16,68 +18,87 @@ func attachments(f *facts, l *list) {
 	for _, p := range f.node.Problems {
 		l.cannot("attachments", errors.New(p))
 	}
-	for _, finding := range f.node.Findings {
-		if finding.Kind != node.Orphan { // reservations for nobody, of which the pools tell
-			f.told("", finding, l)
-		}
-	}
-	for _, a := range f.node.Attachments {
-		for _, finding := range a.Findings {
-			if finding.Kind != node.Orphan {
-				f.told(title(a)+": ", finding, l)
+	told := map[string][]string{} // by what mends them all
+	add := func(whose string, findings []node.Finding) {
+		for _, x := range findings {
+			switch {
+			case x.Kind == node.Orphan: // leftovers, or reservations for nobody, of which the pools tell
+			case x.Fix == fixFilter || x.Fix == fixOverlays:
+				told[x.Fix] = append(told[x.Fix], whose+x.Text)
+			default:
+				l.add(Warning, whose+x.Text, "the pod may lack something that it was given", x.Fix)
 			}
 		}
+	}
+	add("", f.node.Findings)
+	for _, a := range f.node.Attachments {
+		add(title(a)+": ", a.Findings)
+	}
+	if lacking := told[fixFilter]; len(lacking) > 0 {
+		l.add(Problem, some(lacking), "somebody has thrown it out: nft flush ruleset, or a firewall's reload", fixFilter).by(f.syncFilter)
+	}
+	if differs := told[fixOverlays]; len(differs) > 0 {
+		l.add(Problem, some(differs), "pods of other nodes cannot be reached, or not all", fixOverlays).by(func() error { return overlay.Sync(io.Discard) })
 	}
 	f.leftovers(l)
 }
 
-// told takes over what the snapshot has found, with what --fix can do about it.
-func (f *facts) told(whose string, finding node.Finding, l *list) {
-	severity, why := Warning, "the pod may lack something that it was given"
-	var fix func() error
-	switch finding.Fix {
-	case "cnibox sync":
-		severity, why, fix = Problem, "somebody has thrown it out: nft flush ruleset, or a firewall's reload", f.syncFilter
-	case "cnibox overlay sync":
-		severity, why, fix = Problem, "pods of other nodes cannot be reached, or not all", f.syncOverlays
+// Repairs that the snapshot names.
+const (
+	fixFilter   = "cnibox sync"
+	fixOverlays = "cnibox overlay sync"
+)
+
+// few is how many of a kind are told one by one.
+const few = 3
+
+// some are the first few of a list.
+func some(list []string) string {
+	text := strings.Join(list[:min(len(list), few)], "; ")
+	if more := len(list) - few; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
 	}
-	added := l.add(severity, whose+finding.Text, why, finding.Fix)
-	if fix != nil {
-		added.by(fix)
-	}
+	return text
 }
 
 // leftovers tells what no living sandbox owns, as `cnibox gc` would with all runtimes that have been here.
 func (f *facts) leftovers(l *list) {
-	living, err := gc.FromAll()
-	if err == nil {
-		var all []*gc.Attachment
-		if all, err = f.gc.Find(f.node); err == nil {
-			f.gc.Judge(all, gc.Rules{Living: living, Older: f.older})
-			for _, a := range all {
-				f.leftover(a, l)
-			}
-		}
-	}
+	stale, err := f.stale()
 	if len(f.node.Problems) == 0 {
 		l.cannot("leftovers", err)
 	}
+	const why, repair = "addresses, ports and memory stay taken", "cnibox gc --runtime ... --yes"
+	for _, a := range stale[:min(len(stale), few)] {
+		l.add(Warning, fmt.Sprintf("%s is gone, and has left: %s", title(a.Attachment), a.Describe()), why, repair).by(func() error { return f.gc.Free(f.ctx, a) })
+	}
+	if len(stale) > few {
+		rest := stale[few:]
+		l.add(Warning, fmt.Sprintf("%s more are gone, and have left something", number(len(rest), "attachment")), why, repair).by(func() error {
+			var errs []error
+			for _, a := range rest {
+				errs = append(errs, f.gc.Free(f.ctx, a))
+			}
+			return errors.Join(errs...)
+		})
+	}
 }
 
-func (f *facts) leftover(a *gc.Attachment, l *list) {
-	if a.Kept != "" {
-		return
+// stale are the attachments that nobody living owns; none if that cannot be told.
+func (f *facts) stale() ([]*gc.Attachment, error) {
+	living, err := gc.FromAll()
+	if err != nil {
+		return nil, err
 	}
-	l.add(Warning, fmt.Sprintf("%s is gone, and has left: %s", title(a.Attachment), a.Describe()), "addresses, ports and memory stay taken", "cnibox gc --runtime ... --yes").by(func() error {
-		return f.gc.Free(f.ctx, a)
-	})
+	all, err := f.gc.Find(f.node)
+	if err != nil {
+		return nil, err
+	}
+	f.gc.Judge(all, gc.Rules{Living: living, Older: f.older})
+	return slices.DeleteFunc(all, func(a *gc.Attachment) bool { return a.Kept != "" }), nil
 }
 
 // syncFilter does what `cnibox sync` does.
 func (f *facts) syncFilter() error { return sync.Filter(f.ctx, io.Discard) }
-
-// syncOverlays does what `cnibox overlay sync` does.
-func (f *facts) syncOverlays() error { return overlay.Sync(io.Discard) }
 
 // title names an attachment, with its pod if a runtime has told.
 func title(a *node.Attachment) string {

@@ -145,6 +145,13 @@ func stateFaults() map[string]fault {
 	return map[string]fault{
 		"flushed":   {func(p *patient) { p.Host.Run("nft", "flush", "ruleset") }, []string{"attachments problem blue/a/eth0: packet filter: ...lacks"}, true},
 		"leftovers": {func(p *patient) { p.reserve("lost", "10.221.0.77") }, []string{"attachments warning blue/lost/eth0 is gone, and has left: address 10.221.0.77"}, true},
+		"many leftovers": {
+			func(p *patient) {
+				for _, last := range []string{"71", "72", "73", "74", "75"} {
+					p.reserve("lost"+last, "10.221.0."+last)
+				}
+			}, []string{"attachments warning blue/lost7...is gone, and has left", "attachments warning 2 attachments more are gone"}, true,
+		},
 		"empty file": {
 			func(p *patient) { p.file("10.221.0.78", "") }, []string{"pools note 10.221.0.78 of network blue: it is empty"}, true,
 		},

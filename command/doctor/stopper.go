@@ -76,7 +76,6 @@ func (s *stopper) what() string {
 
 // whose are the pods, or the network if it hits several.
 func (s *stopper) whose() string {
-	const few = 3
 	var names []string
 	for _, p := range s.pods {
 		if p.name != "" && !slices.Contains(names, p.name) {

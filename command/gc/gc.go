@@ -31,7 +31,7 @@ func Command(table func() roles.Table, only string) *cli.Command {
 			"address in a network namespace lives, and so does what is newer than --older-than. Without --yes nothing is changed.",
 			"cnibox "+name+" --runtime containerd", "crictl pods -o json | cnibox "+name+" --from - --yes", "cnibox "+name+" --runtime podman --network mynet --yes"),
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "runtime", Usage: "whose sandboxes live: containerd, crio, podman or docker; may be repeated"},
+			&cli.StringSliceFlag{Name: "runtime", Usage: "the `RUNTIME` whose sandboxes live: containerd, crio, podman or docker; may be repeated"},
 			&cli.StringSliceFlag{Name: "from", Usage: "a `FILE` that lists those that live, - for standard input: container IDs, one a line, or JSON as crictl and podman print it"},
 			&cli.BoolFlag{Name: "none-living", Usage: "take an empty list for what it says"},
 			&cli.StringFlag{Name: "network", Usage: "only this `NETWORK`"},
