@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -89,6 +90,9 @@ func (f *facts) stale() ([]*gc.Attachment, error) {
 	if err != nil {
 		return nil, err
 	}
+	if living == nil && !seesAllProcesses() {
+		return nil, errors.New("processes outside of this container are not seen, and no runtime's files are here, so nobody can tell who lives")
+	}
 	all, err := f.gc.Find(f.node)
 	if err != nil {
 		return nil, err
@@ -99,6 +103,14 @@ func (f *facts) stale() ([]*gc.Attachment, error) {
 
 // syncFilter does what `cnibox sync` does.
 func (f *facts) syncFilter() error { return sync.Filter(f.ctx, io.Discard) }
+
+// seesAllProcesses tells whether this runs in the machine's first PID namespace (linux/proc_ns.h, PROC_PID_INIT_INO): a sandbox that is not mounted is
+// known by its processes alone.
+func seesAllProcesses() bool {
+	const first = "pid:[4026531836]"
+	target, err := os.Readlink("/proc/self/ns/pid")
+	return err == nil && target == first
+}
 
 // title names an attachment, with its pod if a runtime has told.
 func title(a *node.Attachment) string {

@@ -105,12 +105,12 @@ func Parse(text []byte) (*Network, error) {
 	case c.Name == "":
 		return nil, errors.New("name: missing")
 	case c.Type != "":
-		n.add(text, &c.common, true)
+		n.add(text, &c.common, true, false)
 	case len(c.Plugins) == 0:
 		return nil, errors.New("plugins: missing, and so is type")
 	}
 	if c.Type == "" {
-		if err := n.addAll(c.Plugins); err != nil {
+		if err := n.addAll(c.Plugins, false); err != nil {
 			return nil, err
 		}
 	}
@@ -126,7 +126,8 @@ type common struct {
 	Plugins []json.RawMessage `json:"plugins"`
 }
 
-func (n *Network) addAll(plugins []json.RawMessage) error {
+// addAll adds the plugins of a list, which may be inside of a fused one.
+func (n *Network) addAll(plugins []json.RawMessage, inside bool) error {
 	for i, text := range plugins {
 		var c common
 		if err := roles.Decode(text, &c, false); err != nil {
@@ -135,17 +136,15 @@ func (n *Network) addAll(plugins []json.RawMessage) error {
 		if c.Type == "" {
 			return errors.New(roles.Elem("plugins", i) + ".type: missing")
 		}
-		n.add(text, &c, false)
+		n.add(text, &c, false, inside)
 	}
 	return nil
 }
 
-// add adds a plugin, or those that it stands for.
-func (n *Network) add(text []byte, c *common, single bool) {
-	if inner := c.Plugins; c.Type == fused && len(inner) > 0 {
-		if n.addAll(inner) == nil {
-			return
-		}
+// add adds a plugin, or those that it stands for. A list is fused once.
+func (n *Network) add(text []byte, c *common, single, inside bool) {
+	if c.Type == fused && len(c.Plugins) > 0 && !inside && n.addAll(c.Plugins, true) == nil {
+		return
 	}
 	n.Plugins = append(n.Plugins, Plugin{Type: c.Type, IPAM: c.IPAM.Type, Conf: slices.Clone(text), Single: single})
 }
