@@ -14,6 +14,7 @@ import (
 
 	"github.com/cnibox/cnibox/command/networks"
 	"github.com/cnibox/cnibox/command/node"
+	"github.com/cnibox/cnibox/ipam/dhcp/daemon"
 	"github.com/cnibox/cnibox/ipam/store"
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/roles"
@@ -61,7 +62,7 @@ func (n *Node) Free(ctx context.Context, a *Attachment) error {
 	if kinds := a.keepers(); len(kinds) > 0 && !a.Cut && a.IfName != "" {
 		errs = append(errs, n.del(ctx, a, "", kinds))
 	}
-	errs = append(errs, n.freeParts(a))
+	errs = append(errs, n.freeParts(a), n.lease(a))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%s: %w", a, err)
 	}
@@ -71,6 +72,18 @@ func (n *Node) Free(ctx context.Context, a *Attachment) error {
 		}
 	}
 	return nil
+}
+
+// lease is an error if the dhcp daemon has not given the lease back: if it does not run, DEL leaves word for it.
+func (n *Node) lease(a *Attachment) error {
+	if !a.Leased {
+		return nil
+	}
+	leases, err := daemon.Leases(n.LeaseDir)
+	if slices.ContainsFunc(leases, func(l daemon.Lease) bool { return l.Owner == a.Owner() }) {
+		return errors.New("the lease is still there: the dhcp daemon gives it back, as soon as it runs")
+	}
+	return err
 }
 
 // keepers are plugins that keep something of an attachment in their usual places, for a DEL without the network's configuration.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/cnibox/cnibox/command/ui"
+	"github.com/cnibox/cnibox/ipam/dhcp"
 	"github.com/cnibox/cnibox/ipam/hostlocal"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
@@ -27,12 +29,13 @@ import (
 	"github.com/cnibox/cnibox/roles/ptp"
 	"github.com/cnibox/cnibox/roles/roletest"
 	"github.com/cnibox/cnibox/roles/tuning"
+	"github.com/cnibox/cnibox/roles/vxlan"
 )
 
 func table() roles.Table {
 	return roles.Table{
 		"bandwidth": bandwidth.New(), "bridge": bridge.New(), "macvlan": macvlan.New(), "firewall": firewall.New(), fused.Name: fused.New(),
-		"host-local": hostlocal.New(), "portmap": portmap.New(), "ptp": ptp.New(), "tuning": tuning.New(),
+		"host-local": hostlocal.New(), "portmap": portmap.New(), "dhcp": dhcp.New(), "ptp": ptp.New(), "vxlan": vxlan.New(), "tuning": tuning.New(),
 	}
 }
 
@@ -262,6 +265,34 @@ func TestCache(t *testing.T) {
 	}
 	if leaks, err := n.Host.Leaks("parent0", "parent1"); err != nil || len(leaks) > 0 {
 		t.Errorf("%v, %v", leaks, err)
+	}
+}
+
+// Without any configuration the last pod of a tunnel to other nodes takes the tunnel along, and a lease is given back by who keeps it.
+func TestWithoutConfiguration(t *testing.T) {
+	n := newNode(t)
+	n.Outside()
+	p := n.Add("vxlan", "orange-a", `{"cniVersion":"1.1.0","name":"orange","type":"vxlan","vni":77,"underlay":"192.0.2.1","nodeSubnets":["10.216.0.0/24"],
+		"peers":[{"name":"b","underlay":["192.0.2.12"],"subnets":["10.216.1.0/24"]}],"ipam":{"type":"host-local","subnet":"10.216.0.0/24"}}`)
+	n.Host.Run("ip", "link", "show", "vxlan77")
+	n.kill(p)
+	leases := filepath.Join(n.Host.VarLib, "cni/dhcp")
+	text := `{"owner":{"Network":"lan","ContainerID":"x","IfName":"eth0"},"netns":"/gone","family":"ipv4"}`
+	if err := errors.Join(os.MkdirAll(leases, 0o700), os.MkdirAll(filepath.Join(n.Host.RunDir, "cni"), 0o700), os.WriteFile(filepath.Join(leases, "x.json"), []byte(text), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	out, err := n.gc("--from", n.list(), "--older-than", "0s", "--yes")
+	if !strings.Contains(out, "freed orange/orange-a/eth0") || !strings.Contains(out, "user of the tunnel orange") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if err == nil || !strings.Contains(err.Error(), "lan/x/eth0: the lease is still there") || !strings.Contains(out, "failed to free lan/x/eth0") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := n.Host.Try("ip", "link", "show", "vxlan77"); err == nil {
+		t.Errorf("the tunnel is left: %s", out)
+	}
+	if words, err := os.ReadDir(filepath.Join(n.Host.RunDir, "cni/dhcp.sock.released")); err != nil || len(words) != 1 {
+		t.Errorf("no word is left for the daemon: %v, %v", words, err)
 	}
 }
 
