@@ -68,7 +68,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			topology.Command(),
 			validate.Command(roleTable, roleKinds),
 			schema.Command(roleTable, roleKinds),
-			doctor.Command(roleTable),
+			doctor.Command(roleTable, roleKinds),
 			gc.Command(roleTable, ""),
 			ipam.Command(gc.Command(roleTable, "address")),
 			fuse.Command(),

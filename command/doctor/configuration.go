@@ -10,31 +10,48 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/cnibox/cnibox/command/validate"
 )
 
 // configuration looks at the runtime's folder, and for the plugins that its files name.
 func configuration(f *facts, l *list) {
 	l.cannot(f.confDir, f.confErr)
-	for _, b := range f.bad {
-		l.add(Problem, fmt.Sprintf("%s: %v", b.File, b.Err), "runtimes pass it over, or stop at it", "mend the file; cnibox validate tells more")
-	}
+	validated(f, l)
 	order(f, l)
 	plugins(f, l)
 }
 
-// order looks at which file comes first, and for networks that are there twice.
+// validated tells what `cnibox validate` does.
+func validated(f *facts, l *list) {
+	if len(f.nets)+len(f.bad) == 0 {
+		return
+	}
+	paths, err := validate.List([]string{f.confDir})
+	l.cannot(f.confDir, err)
+	findings, err := validate.Files(paths, validate.Options{Table: f.gc.Table, Kinds: f.kinds})
+	l.cannot(f.confDir, err)
+	for _, x := range findings {
+		at, severity, why := fmt.Sprintf("%s:%d:%d: ", x.File, x.Line, x.Column), Warning, "it may not do what was meant"
+		if x.Severity == validate.Error {
+			severity, why = Problem, "a runtime or a plugin refuses it, or does something else than was meant"
+		}
+		if x.Key != "" {
+			at += x.Key + ": "
+		}
+		repair := "mend the file; cnibox validate " + f.confDir + " looks again"
+		if x.Suggestion != "" {
+			repair = "perhaps " + x.Suggestion + " was meant; " + repair
+		}
+		l.add(severity, at+x.Message, why, repair)
+	}
+}
+
+// order tells which file comes first.
 func order(f *facts, l *list) {
 	if len(f.nets) > 1 {
 		l.add(Note, fmt.Sprintf("of %d networks in %s, containerd and CRI-O give pods the first: %s of %s", len(f.nets), f.confDir, f.nets[0].Name, f.nets[0].File),
 			"the order is that of the files' names", "if pods are to have another, give its file the first name")
-	}
-	for i, n := range f.nets {
-		j := slices.IndexFunc(f.nets[:i], func(o network) bool { return o.Name == n.Name })
-		if j < 0 {
-			continue
-		}
-		l.add(Warning, fmt.Sprintf("%s and %s both are the network %s", f.nets[j].File, n.File, n.Name),
-			"which one counts depends on the runtime: some take a .conf and a .conflist by different rules", "keep one of them")
 	}
 }
 

@@ -14,8 +14,8 @@ import (
 	"github.com/cnibox/cnibox/roles"
 )
 
-// Command is the command. The table is asked for when it runs.
-func Command(table func() roles.Table) *cli.Command {
+// Command is the command. The roles, and which are main, meta and ipam plugins, are asked for when it runs.
+func Command(table func() roles.Table, kinds func() map[string]string) *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
 		Usage: "tell whether this node is fit for pods, and healthy, and how to repair it",
@@ -33,7 +33,7 @@ func Command(table func() roles.Table) *cli.Command {
 			&cli.StringFlag{Name: "data-dir", Usage: "the `FOLDER` of host-local (ipam.dataDir), beside those that configurations name", Value: store.DefaultDir},
 			ui.OutputFlag(),
 		},
-		Action: func(c *cli.Context) error { return run(c, table()) },
+		Action: func(c *cli.Context) error { return run(c, table(), kinds()) },
 	}
 }
 
@@ -50,7 +50,7 @@ type result struct {
 	findings list
 }
 
-func run(c *cli.Context, table roles.Table) error {
+func run(c *cli.Context, table roles.Table, kinds map[string]string) error {
 	chosen, err := choose(c.StringSlice("only"))
 	if err != nil {
 		return err
@@ -60,7 +60,7 @@ func run(c *cli.Context, table roles.Table) error {
 			return ui.Usagef("--role %s: no such plugin", role)
 		}
 	}
-	f, err := gather(c, table)
+	f, err := gather(c, table, kinds)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,12 @@ func table() roles.Table {
 	}
 }
 
+func kinds() map[string]string {
+	return map[string]string{
+		"bridge": "main", "ptp": "main", "vlan": "main", "vxlan": "main", fused.Name: "meta", "firewall": "meta", "portmap": "meta", "dhcp": "ipam", "host-local": "ipam",
+	}
+}
+
 // patient is a host with a network of three plugins, its configuration, and a farm in which each plugin is this test's executable.
 type patient struct {
 	*roletest.Node
@@ -93,7 +99,7 @@ func (p *patient) doctor(args ...string) (found string, err error) {
 	p.t.Helper()
 	var out bytes.Buffer
 	err = p.Host.Do(func() error {
-		app := &cli.App{Writer: &out, ErrWriter: &out, ExitErrHandler: func(*cli.Context, error) {}, Commands: []*cli.Command{Command(table)}}
+		app := &cli.App{Writer: &out, ErrWriter: &out, ExitErrHandler: func(*cli.Context, error) {}, Commands: []*cli.Command{Command(table, kinds)}}
 		return ui.Run(context.Background(), app, append([]string{"doctor", "--conf-dir", p.conf, "--plugin-dir", p.farm, "--older-than", "0s", "--output", "json"}, args...))
 	})
 	var r struct{ Findings []Finding }

@@ -29,7 +29,8 @@ type facts struct {
 	bad     []networks.Bad
 	confErr error // why the folder could not be read
 	confDir string
-	plugins string // folder
+	plugins string            // folder
+	kinds   map[string]string // of the roles
 	roles   []string
 	older   time.Duration
 	ctx     context.Context
@@ -52,13 +53,13 @@ type mainConf struct {
 // youth is how long an attachment may be unfinished.
 const youth = 5 * time.Second
 
-func gather(c *cli.Context, table roles.Table) (*facts, error) {
+func gather(c *cli.Context, table roles.Table, kinds map[string]string) (*facts, error) {
 	host, err := netutil.Current()
 	if err != nil {
 		return nil, err
 	}
 	f := &facts{
-		host: host, confDir: c.String("conf-dir"), plugins: c.String("plugin-dir"), roles: c.StringSlice("role"), older: c.Duration("older-than"), ctx: c.Context,
+		host: host, kinds: kinds, confDir: c.String("conf-dir"), plugins: c.String("plugin-dir"), roles: c.StringSlice("role"), older: c.Duration("older-than"), ctx: c.Context,
 	}
 	f.gc = &gc.Node{
 		Host: host, Table: table, ConfDir: f.confDir, DataDir: c.String("data-dir"), LeaseDir: daemon.DefaultState, Plugins: f.plugins,

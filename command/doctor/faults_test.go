@@ -36,7 +36,7 @@ func networkFaults() map[string]fault {
 		"two networks": {
 			func(p *patient) {
 				p.write("20-red.conf", `{"name":"red","type":"ptp","ipam":{"type":"host-local","subnet":"10.221.0.0/16"}}`)
-			}, []string{"subnets warning 10.221.0.0/24 of network blue overlaps with 10.221.0.0/16 of network red", "configuration note"}, false,
+			}, []string{"configuration problem ...20-red.conf...the network blue...gives out addresses of these too", "configuration note"}, false,
 		},
 		"router's advertisements": {
 			func(p *patient) {
@@ -156,7 +156,7 @@ func stateFaults() map[string]fault {
 			func(p *patient) { p.file("10.221.0.78", "") }, []string{"pools note 10.221.0.78 of network blue: it is empty"}, true,
 		},
 		"outside the range": {func(p *patient) { p.file("10.9.9.9", "a\r\neth0") }, []string{"pools warning 10.9.9.9 of network blue: it is in none", "attachments warning blue/a/eth0: the sandbox does not have 10.9.9.9"}, false},
-		"broken file":       {func(p *patient) { p.write("20-x.conf", "{") }, []string{"configuration problem ...20-x.conf: ...not JSON"}, false},
+		"broken file":       {func(p *patient) { p.write("20-x.conf", "{") }, []string{"configuration problem ...20-x.conf:1:2: no JSON"}, false},
 		"no such plugin": {
 			func(p *patient) { p.write("20-x.conf", `{"name":"x","type":"nonsense"}`) },
 			[]string{"configuration note of 2 networks", "configuration problem there is no plugin nonsense in"},
@@ -180,7 +180,7 @@ func stateFaults() map[string]fault {
 		},
 		"twice": {
 			func(p *patient) { p.write("20-blue.conf", `{"name":"blue","type":"ptp"}`) },
-			[]string{"configuration note of 2", "configuration warning ...10-blue.conflist and ...20-blue.conf both are the network blue"},
+			[]string{"configuration note of 2", "configuration problem ...20-blue.conf:1:9: name: the network blue is in ...10-blue.conflist too", "configuration problem ...ipam.type: missing"},
 			false,
 		},
 		"exhausted": {

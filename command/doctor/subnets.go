@@ -11,13 +11,8 @@ import (
 	"github.com/cnibox/cnibox/netutil/rtnl"
 )
 
-// subnets looks for others that have a part of the pods' networks.
+// subnets looks for others that have a part of the pods' networks. Of networks that overlap the check of their configurations tells.
 func subnets(f *facts, l *list) {
-	for i := range f.nets {
-		for j := range f.nets[:i] {
-			f.twoNetworks(&f.nets[j], &f.nets[i], l)
-		}
-	}
 	for _, link := range f.node.Host.Links {
 		if link.Name == "lo" || f.podsLink(link) {
 			continue
@@ -28,20 +23,6 @@ func subnets(f *facts, l *list) {
 	}
 	for _, v6 := range []bool{false, true} {
 		f.routes(v6, l)
-	}
-}
-
-func (f *facts) twoNetworks(a, b *network, l *list) {
-	if a.Name == b.Name || a.main.Master != "" && a.main.Master == b.main.Master {
-		return
-	}
-	for _, p := range a.Subnets {
-		for _, q := range b.Subnets {
-			if p.Overlaps(q) {
-				l.add(Warning, fmt.Sprintf("%s of network %s overlaps with %s of network %s", p, a.Name, q, b.Name),
-					"a pod of one may get the address of a pod of the other, and the host has a route to one only", "give each network a subnet of its own")
-			}
-		}
 	}
 }
 
