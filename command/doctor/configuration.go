@@ -25,6 +25,10 @@ func configuration(f *facts, l *list) {
 // validated tells what `cnibox validate` does.
 func validated(f *facts, l *list) {
 	if len(f.nets)+len(f.bad) == 0 {
+		if f.confErr == nil {
+			l.add(Warning, "there is no network configuration in "+f.confDir, "a runtime that looks there is not ready for pods",
+				"put one there, or name the runtime's folder with --conf-dir")
+		}
 		return
 	}
 	paths, err := validate.List([]string{f.confDir})
