@@ -36,12 +36,12 @@ func (n *Node) keep(a *Attachment, r *Rules, now time.Time) string {
 		return "it is of another network"
 	case r.Only != "" && !slices.ContainsFunc(a.Things, func(t Thing) bool { return t.Kind == r.Only }):
 		return "it has no " + r.Only
-	case a.Alive():
-		return "its interface is in the namespace " + a.Sandbox
 	case r.Living != nil && r.Living.Has(a.ContainerID, a.IfName):
 		return r.Living.Of + " has the container"
 	case r.Living != nil && a.Cut && r.Living.mayBe(begin):
 		return r.Living.Of + " has a container whose ID begins so"
+	case a.Alive():
+		return "its interface is in the namespace " + a.Sandbox
 	case !a.Newest.IsZero() && now.Sub(a.Newest) < r.Older:
 		return fmt.Sprintf("it is only %s old", max(now.Sub(a.Newest), 0).Round(time.Second))
 	case len(a.Things) == 0:

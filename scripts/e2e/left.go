@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -127,4 +128,27 @@ func removeCgroup(top string) error {
 		}
 	}
 	return nil
+}
+
+// living is what `cnibox gc` makes of what a runtime keeps on disk: everything that is there of the pods must be the runtime's, of at least so many.
+func (h *host) living(runtime string, least int) (string, error) {
+	out, err := h.run(filepath.Join(farm, "cnibox"), "gc", "--runtime", runtime, "--older-than", "0s", "--conf-dir", confDir, "--plugin-dir", farm, "--output", "json")
+	if err != nil {
+		return "", err
+	}
+	var r struct {
+		Attachments []struct{ Network, ContainerID, Kept string }
+	}
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	for _, a := range r.Attachments {
+		if a.Kept != runtime+" has the container" {
+			return "", fmt.Errorf("%s of %s: kept %q", a.ContainerID, a.Network, a.Kept)
+		}
+	}
+	if len(r.Attachments) < least {
+		return "", fmt.Errorf("%d attachments, want %d", len(r.Attachments), least)
+	}
+	return fmt.Sprintf("%d attachments kept, none would go", len(r.Attachments)), nil
 }
