@@ -158,7 +158,8 @@ func stateFaults() map[string]fault {
 		"outside the range": {func(p *patient) { p.file("10.9.9.9", "a\r\neth0") }, []string{"pools warning 10.9.9.9 of network blue: it is in none", "attachments warning blue/a/eth0: the sandbox does not have 10.9.9.9"}, false},
 		"no configuration": {
 			func(p *patient) { _ = os.Remove(filepath.Join(p.conf, "10-blue.conflist")) },
-			[]string{"configuration warning there is no network configuration in"}, false,
+			[]string{"configuration warning there is no network configuration in"},
+			false,
 		},
 		"broken file": {func(p *patient) { p.write("20-x.conf", "{") }, []string{"configuration problem ...20-x.conf:1:2: no JSON"}, false},
 		"no such plugin": {
