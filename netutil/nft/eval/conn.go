@@ -31,7 +31,7 @@ func (p *Packet) state() uint32 {
 		return stateUntracked
 	case p.Conn == nil:
 		return stateInvalid
-	case p.Reply:
+	case p.Reply || p.Follows:
 		return stateEstablished
 	}
 	return stateNew
@@ -45,7 +45,7 @@ func (p *Packet) status() (n uint32) {
 	if c.DestNAT {
 		n |= statusDNAT
 	}
-	if p.Reply {
+	if p.Reply || p.Follows {
 		return n | statusSeenReply | statusConfirmed | statusDNATDone | statusSNATDone
 	}
 	if p.Received || p.In.Index != 0 || p.Out.Index != 0 {

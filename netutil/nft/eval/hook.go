@@ -16,9 +16,10 @@ type Hit struct {
 	Comment string `json:"comment,omitempty"`
 	Set     string `json:"set,omitempty"` // in which the element was found
 	Element string `json:"element,omitempty"`
-	Owner   string `json:"owner,omitempty"` // the element's comment
-	Does    string `json:"does"`            // "accept", "drop", "dnat to 10.1.0.5:80"
-	Maybe   bool   `json:"maybe,omitempty"` // whether it applies is not known
+	Noted   string `json:"elementComment,omitempty"`
+	Does    string `json:"does"`              // "accept", "drop", "dnat to 10.1.0.5:80"
+	Maybe   bool   `json:"maybe,omitempty"`   // whether it applies is not known
+	DrawnOf int    `json:"drawnOf,omitempty"` // the element is one of so many, of which chance chooses one
 }
 
 // Leads tells whether the rule does no more than lead to another chain.
@@ -74,6 +75,30 @@ func (r *Ruleset) Hook(env Env, bridge bool, hook uint32, p *Packet) (out Outcom
 	return out
 }
 
+// AtDevice has a packet pass the hook of a link where it comes in, or goes out: of family netdev, and of inet where it comes in.
+func (r *Ruleset) AtDevice(env Env, device string, egress bool, p *Packet) (out Outcome) {
+	const netdevIngress, netdevEgress, inetIngress = 0, 1, 5 // NF_NETDEV_, NF_INET_INGRESS
+	hook := uint32(netdevIngress)
+	if egress {
+		hook = netdevEgress
+	}
+	w := &walk{rules: r, env: env, p: p, out: &out}
+	var chains []*Chain
+	for _, c := range r.bases {
+		of := c.Table.Family == unix.NFPROTO_NETDEV && c.Hook == hook || !egress && c.Table.Family == unix.NFPROTO_INET && c.Hook == inetIngress
+		if of && slices.Contains(c.devices, device) {
+			chains = append(chains, c)
+		}
+	}
+	slices.SortStableFunc(chains, func(a, b *Chain) int { return int(int64(a.Priority) - int64(b.Priority)) })
+	for _, c := range chains {
+		if w.base(c); out.Dropped || out.Handed {
+			break
+		}
+	}
+	return out
+}
+
 // stages are what is done at a hook, in order.
 func (r *Ruleset) stages(bridge bool, hook uint32, p *Packet) (out []stage) {
 	var nat []*Chain
@@ -109,8 +134,14 @@ func (p *Packet) track() {
 	}
 }
 
+// mostRules bounds how many rules are evaluated at one hook: with chains that lead to many others again and again it could take for ever.
+const mostRules = 1 << 18
+
 // walk is a packet's way through the chains of one hook.
 type walk struct {
+	seen  int      // rules
+	stack []*Chain // that the packet is in
+
 	rules       *Ruleset
 	env         Env
 	p           *Packet
@@ -130,6 +161,10 @@ func (w *walk) translate(chains []*Chain, hook uint32) {
 		}
 		return
 	}
+	if w.p.Follows {
+		w.p.translated(hook)
+		return
+	}
 	for _, c := range chains {
 		w.base(c)
 		if w.translation != nil {
@@ -144,7 +179,7 @@ func (w *walk) translate(chains []*Chain, hook uint32) {
 // base has the packet go through a base chain.
 func (w *walk) base(c *Chain) {
 	w.mayAccept = false
-	v := w.through(c, false, 0)
+	v := w.through(c, false)
 	if v.code == verdictContinue && c.Policy == verdictDrop {
 		w.out.Hits = append(w.out.Hits, Hit{Table: c.Table.String(), Chain: c.Name, Rule: "policy drop", Does: "drop"})
 		v = verdict{code: verdictDrop}
@@ -159,18 +194,24 @@ func (w *walk) base(c *Chain) {
 }
 
 // through has the packet go through a chain's rules. Perhaps says that it is not known whether it comes there at all; then nothing ends its way.
-func (w *walk) through(c *Chain, perhaps bool, depth int) verdict {
-	if depth > maxDepth {
+func (w *walk) through(c *Chain, perhaps bool) verdict {
+	if len(w.stack) > maxDepth || slices.Contains(w.stack, c) { // the kernel takes no such rules
 		return verdict{code: verdictContinue}
 	}
+	w.stack = append(w.stack, c)
+	defer func() { w.stack = w.stack[:len(w.stack)-1] }()
 	for i := range c.rules {
+		if w.seen++; w.seen > mostRules {
+			w.out.Doubt = true
+			break
+		}
 		m := &machine{env: w.env, table: c.Table, chain: c, p: w.p, comment: c.rules[i].comment}
 		a := m.run(c.rules[i].exprs, perhaps)
 		if a == no {
 			continue
 		}
 		m.say() // what is pending
-		v, ended := w.follow(m, c.rules[i].handle, perhaps || a == maybe, depth)
+		v, ended := w.follow(m, c.rules[i].handle, perhaps || a == maybe)
 		if ended {
 			return v
 		}
@@ -182,7 +223,7 @@ func (w *walk) through(c *Chain, perhaps bool, depth int) verdict {
 }
 
 // follow does what a rule says that applies, or may. ended says that the packet's way through the base chain is.
-func (w *walk) follow(m *machine, handle uint64, perhaps bool, depth int) (v verdict, ended bool) {
+func (w *walk) follow(m *machine, handle uint64, perhaps bool) (v verdict, ended bool) {
 	at := len(w.out.Hits)
 	v = m.verdict
 	switch v.code {
@@ -192,7 +233,7 @@ func (w *walk) follow(m *machine, handle uint64, perhaps bool, depth int) (v ver
 		if to == nil {
 			return verdict{code: verdictContinue}, false
 		}
-		sub := w.through(to, perhaps, depth+1)
+		sub := w.through(to, perhaps)
 		if len(w.out.Hits) == at+1 {
 			w.out.Hits = w.out.Hits[:at] // nothing there concerns the packet
 		}
@@ -224,6 +265,9 @@ func (w *walk) follow(m *machine, handle uint64, perhaps bool, depth int) (v ver
 // hit notes a rule.
 func (w *walk) hit(m *machine, handle uint64, perhaps bool) {
 	h := Hit{Table: m.table.String(), Chain: m.chain.Name, Handle: handle, Rule: m.text(), Comment: m.comment, Does: m.verdict.String(), Maybe: perhaps}
+	if h.DrawnOf = m.drawnOf; h.DrawnOf > 1 {
+		w.out.Doubt = true
+	}
 	if m.nat != nil {
 		h.Does = m.nat.String()
 	}
@@ -231,7 +275,7 @@ func (w *walk) hit(m *machine, handle uint64, perhaps bool) {
 		h.Does = m.effect
 	}
 	if m.element != nil {
-		h.Set, h.Element, h.Owner = m.set.Name, m.element.text(m.set), m.element.Comment
+		h.Set, h.Element, h.Noted = m.set.Name, m.element.text(m.set), m.element.Comment
 		if m.set.Flags&unix.NFT_SET_ANONYMOUS != 0 {
 			h.Set = ""
 			h.Rule = strings.Replace(h.Rule, "{...}", "{ "+h.Element+", ... }", 1)

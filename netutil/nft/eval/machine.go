@@ -3,7 +3,6 @@ package eval
 import (
 	"encoding/binary"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +35,7 @@ type machine struct {
 	comment string
 	element *Element // that was found last
 	set     *Set     // in which
+	drawnOf int      // of how many it was drawn by chance; 0: it was not
 	verdict verdict
 	effect  string // what the rule does besides; empty: nothing that matters here
 	nat     *translation
@@ -130,108 +130,6 @@ func (m *machine) step(name string, data []byte, soFar answer) answer {
 	return m.act(name, data, soFar)
 }
 
-// act evaluates what is about the whole packet.
-func (m *machine) act(name string, data []byte, soFar answer) answer {
-	switch name {
-	case "counter", "last", "log", "flow_offload", "dup", "secmark":
-		return yes
-	case "nat":
-		return m.natByRegisters(data)
-	case "masq":
-		return m.masquerade(uint32At(data, unix.NFTA_MASQ_REG_PROTO_MIN))
-	case "redir":
-		return m.redirect(uint32At(data, unix.NFTA_REDIR_REG_PROTO_MIN))
-	case "reject":
-		m.verdict = verdict{code: verdictDrop, refused: true}
-		m.say("reject")
-		return yes
-	case "notrack":
-		m.say("notrack")
-		if soFar == yes {
-			m.p.NoTrack, m.effect = true, "connection is not tracked"
-		}
-		return yes
-	case "queue":
-		m.verdict = verdict{code: verdictQueue}
-		m.say("queue")
-		return yes
-	case "fwd":
-		m.verdict = verdict{code: verdictStolen}
-		m.say("fwd")
-		return yes
-	case "objref":
-		return m.object(data)
-	case "dynset":
-		return m.dynset(data)
-	case "exthdr":
-		return m.exthdr(data)
-	}
-	return m.unforeseeable(name, data)
-}
-
-// unforeseeable is what depends on other than the packet: it may match, and what it loads is not known.
-func (m *machine) unforeseeable(name string, data []byte) answer {
-	reg, size := uint32(0), 4
-	switch name {
-	case "numgen":
-		reg = uint32At(data, unix.NFTA_NG_DREG)
-	case "hash":
-		reg = uint32At(data, unix.NFTA_HASH_DREG)
-	case "rt":
-		reg, size = uint32At(data, unix.NFTA_RT_DREG), 16
-	case "socket":
-		reg = uint32At(data, 2) // NFTA_SOCKET_DREG
-	}
-	m.say(name)
-	if reg == 0 {
-		return maybe
-	}
-	m.regs.set(reg, value{}.unknown(size), operand{words: name, kind: kindNumber})
-	return yes
-}
-
-// exthdr: a packet as we imagine it has no extension headers; TCP options it may have.
-func (m *machine) exthdr(data []byte) answer {
-	if rawnl.Find(data, unix.NFTA_EXTHDR_DREG) == nil {
-		m.say("option set") // it is written, not read
-		return yes
-	}
-	op, reg := uint32At(data, unix.NFTA_EXTHDR_OP), uint32At(data, unix.NFTA_EXTHDR_DREG)
-	present := uint32At(data, unix.NFTA_EXTHDR_FLAGS)&unix.NFT_EXTHDR_F_PRESENT != 0
-	switch {
-	case op == unix.NFT_EXTHDR_OP_TCPOPT:
-		size := 1
-		if n := int(uint32At(data, unix.NFTA_EXTHDR_LEN)); !present && n > 0 && n <= maxData {
-			size = n
-		}
-		m.regs.set(reg, value{}.unknown(size), operand{words: "tcp option", kind: kindInteger})
-		return is(m.p.Proto == unix.IPPROTO_TCP)
-	case present:
-		m.regs.set(reg, certain([]byte{0}), operand{words: "exthdr", kind: kindInteger})
-		return yes
-	}
-	return no
-}
-
-// object is a counter, quota or limit that has a name.
-func (m *machine) object(data []byte) answer {
-	const objectCounter = 1 // NFT_OBJECT_COUNTER
-	if kind := rawnl.Find(data, unix.NFTA_OBJREF_IMM_TYPE); kind == nil || uint32At(data, unix.NFTA_OBJREF_IMM_TYPE) == objectCounter {
-		return yes
-	}
-	m.say("object", rawnl.String(rawnl.Find(data, unix.NFTA_OBJREF_IMM_NAME)))
-	return maybe
-}
-
-// dynset adds an element to a set, with a limit perhaps.
-func (m *machine) dynset(data []byte) answer {
-	m.say("update @" + rawnl.String(rawnl.Find(data, unix.NFTA_DYNSET_SET_NAME)))
-	if rawnl.Find(data, unix.NFTA_DYNSET_EXPR) != nil || uint32At(data, unix.NFTA_DYNSET_FLAGS)&unix.NFT_DYNSET_F_INV != 0 {
-		return maybe
-	}
-	return yes
-}
-
 // immediate is a verdict, or loads a value.
 func (m *machine) immediate(data []byte) answer {
 	reg, d := uint32At(data, unix.NFTA_IMMEDIATE_DREG), rawnl.Find(data, unix.NFTA_IMMEDIATE_DATA)
@@ -274,84 +172,6 @@ func (v verdict) String() string {
 		return "taken away"
 	}
 	return "continue"
-}
-
-// lookup looks for what is loaded in a set or a map.
-func (m *machine) lookup(data []byte) answer {
-	name := rawnl.String(rawnl.Find(data, unix.NFTA_LOOKUP_SET))
-	set := m.table.Sets[name]
-	if set == nil {
-		return maybe
-	}
-	inverted := uint32At(data, unix.NFTA_LOOKUP_FLAGS)&unix.NFT_LOOKUP_F_INV != 0
-	sreg := uint32At(data, unix.NFTA_LOOKUP_SREG)
-	key, ok := m.regs.get(sreg, set.KeySize)
-	words, _ := m.regs.words(sreg, set.KeySize)
-	into := rawnl.Find(data, unix.NFTA_LOOKUP_DREG)
-	m.say(strings.TrimSpace(words + how(inverted, into != nil, set) + set.ref()))
-	var dreg uint32
-	if into != nil {
-		dreg = uint32At(data, unix.NFTA_LOOKUP_DREG)
-	}
-	if !ok || !key.certain() {
-		if ok && m.lacks(set, key, m.regs.operand(sreg)) {
-			return is(inverted)
-		}
-		return m.notLookedUp(set, into != nil, dreg)
-	}
-	e, err := m.env.Element(set, key.data)
-	if err != nil {
-		return m.notLookedUp(set, into != nil, dreg)
-	}
-	if (e != nil) == inverted {
-		return no
-	}
-	if e == nil {
-		return yes
-	}
-	m.element, m.set = e, set
-	if into != nil {
-		return min(m.take(e, set, dreg), e.applies())
-	}
-	return e.applies()
-}
-
-func how(inverted, mapped bool, set *Set) string {
-	switch {
-	case mapped && set.Verdicts:
-		return " vmap "
-	case mapped:
-		return " map "
-	case inverted:
-		return " != "
-	}
-	return " "
-}
-
-// lacks tells whether no element can be the key, of which only a part is known.
-func (m *machine) lacks(set *Set, key value, o operand) bool {
-	if set.Flags&unix.NFT_SET_INTERVAL != 0 {
-		return false
-	}
-	all, err := m.env.Elements(set)
-	return err == nil && !slices.ContainsFunc(all, func(e *Element) bool { return len(e.Key) != len(key.data) || o.equals(key, e.Key) != no })
-}
-
-// notLookedUp is a look-up whose key is not known.
-func (m *machine) notLookedUp(set *Set, mapped bool, dreg uint32) answer {
-	if mapped && dreg != verdictReg {
-		m.regs.set(dreg, value{}.unknown(min(set.DataSize, maxData)), operand{words: set.ref(), kind: kindInteger})
-	}
-	return maybe
-}
-
-// take makes an element's value the verdict, or loads it.
-func (m *machine) take(e *Element, set *Set, dreg uint32) answer {
-	if dreg == verdictReg {
-		m.setVerdict(e.Verdict)
-		return yes
-	}
-	return is(m.regs.set(dreg, certain(e.Value), operand{words: set.ref(), kind: kindInteger}))
 }
 
 // uint32At is an attribute of 32 bits in the network's order; 0 if it is missing.

@@ -125,6 +125,16 @@ func (t *translation) apply(p *Packet) {
 	p.Conn.Now = p.Tuple()
 }
 
+// translated does to a packet that follows, at a hook, what was done to the first.
+func (p *Packet) translated(hook uint32) {
+	switch now := p.Conn.Now; hook {
+	case unix.NF_INET_PRE_ROUTING, unix.NF_INET_LOCAL_OUT:
+		p.Dst, p.DstPort = now.Dst, now.DstPort
+	default:
+		p.Src, p.SrcPort = now.Src, now.SrcPort
+	}
+}
+
 // answered undoes in an answer, at a hook, what was done to the connection's packets.
 func (p *Packet) answered(hook uint32) (told string) {
 	c := p.Conn

@@ -19,6 +19,7 @@ type Packet struct {
 	SrcMAC, DstMAC   net.HardwareAddr
 	Payload          []byte // what is known of what follows the transport header
 	Reply            bool   // it is an answer
+	Follows          bool   // it is neither the first nor an answer: the connection is established
 
 	In, Out  Device // none: the zero Device
 	Mark     uint32
@@ -133,7 +134,10 @@ func (p *Packet) transport() (v value) {
 	case unix.IPPROTO_TCP:
 		const syn, ack = 0x02, 0x10
 		flags := byte(syn)
-		if p.Reply {
+		switch {
+		case p.Follows:
+			flags = ack
+		case p.Reply:
 			flags |= ack
 		}
 		ports()

@@ -16,6 +16,8 @@ type operand struct {
 	mask  []byte // the last, of what is told by its bits
 	// chosen: it is a port that the kernel has chosen, and is not known.
 	chosen bool
+	// chance: it is drawn, and each value is as good as another.
+	chance bool
 }
 
 const (
