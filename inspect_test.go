@@ -243,7 +243,7 @@ func TestInspectNamesFaults(t *testing.T) {
 	link := func(i int) string {
 		return owner.Owner{Network: "lan", ContainerID: containerID(i), IfName: "eth0"}.LinkName()
 	}
-	lan[0].Remove()
+	lan[0].Kill()
 	lan[1].Run("ip", "addr", "del", "10.1.0.3/24", "dev", "eth0")
 	n.Host.Run("sh", "-c", "nft delete element bridge cnibox checked '{ "+link(3)+" }'")
 	n.Host.Run("ip", "link", "set", link(4), "nomaster")

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -85,14 +84,7 @@ func (n *testNode) pods(suffix string, port int) (pods []*roletest.Pod) {
 // kill has a pod's sandbox vanish without DEL.
 func (n *testNode) kill(p *roletest.Pod) {
 	n.t.Helper()
-	p.Remove()
-	link := owner.Owner{Network: network(p.Name), ContainerID: p.Name, IfName: "eth0"}.LinkName()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if _, err := n.Host.Try("ip", "link", "show", link); err != nil {
-			return
-		}
-	}
-	n.t.Errorf("the link of %s stays", p.Name)
+	p.Kill()
 }
 
 // list writes a list of who lives.

@@ -22,7 +22,7 @@ func TestFaults(t *testing.T) {
 		want  string // parts, apart by "...": of one finding; empty: none at all
 	}{
 		{"none", func(*testNode) {}, ""},
-		{"the sandbox dies", func(n *testNode) { n.Pod("a").Remove() }, "orphan lan/a/eth0: its sandbox is gone...reserved 10.1.0.2...masquerade"},
+		{"the sandbox dies", func(n *testNode) { n.Pod("a").Kill() }, "orphan lan/a/eth0: its sandbox is gone...reserved 10.1.0.2...masquerade"},
 		{"a link of nobody", func(n *testNode) {
 			o := owner.Owner{Network: "lan", ContainerID: "lost", IfName: "eth0"}
 			n.Host.Run("ip", "link", "add", o.LinkName(), "type", "veth", "peer", "name", "other")
