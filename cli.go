@@ -15,6 +15,7 @@ import (
 	"github.com/cnibox/cnibox/command/completion"
 	"github.com/cnibox/cnibox/command/dhcp"
 	"github.com/cnibox/cnibox/command/doctor"
+	"github.com/cnibox/cnibox/command/explain"
 	"github.com/cnibox/cnibox/command/fuse"
 	"github.com/cnibox/cnibox/command/gc"
 	"github.com/cnibox/cnibox/command/inspect"
@@ -63,18 +64,19 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			installCommand(),
 			uninstallCommand(),
-			inspect.Command(),
-			top.Command(),
-			topology.Command(),
 			validate.Command(roleTable, roleKinds),
 			schema.Command(roleTable, roleKinds),
 			doctor.Command(roleTable, roleKinds),
-			gc.Command(roleTable, ""),
+			inspect.Command(),
+			top.Command(),
+			topology.Command(),
+			explain.Command(),
 			ipam.Command(gc.Command(roleTable, "address")),
-			fuse.Command(),
+			gc.Command(roleTable, ""),
 			sync.Command(),
 			overlay.Command(),
 			dhcp.Command(),
+			fuse.Command(),
 			rolesCommand(),
 			versionCommand(),
 			completion.Command(),

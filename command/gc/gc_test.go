@@ -317,11 +317,3 @@ func sameBut(a, b string, words ...string) bool {
 	}
 	return strip(a) == strip(b)
 }
-
-func network(pod string) string {
-	name, _, cut := strings.Cut(pod, "-")
-	if !cut {
-		return "purple"
-	}
-	return name
-}
