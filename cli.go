@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -95,69 +94,6 @@ func dirFlag() cli.Flag {
 			return nil
 		},
 	}
-}
-
-func installCommand() *cli.Command {
-	return &cli.Command{
-		Name:  "install",
-		Usage: "copy this program into a folder, with a symlink for each plugin",
-		Description: ui.Describe("All or nothing, and atomic: a runtime finds either the old plugins or the new ones, and calls that run\n"+
-			"meanwhile go on. A program that is not cnibox's is left alone, unless --force is given.",
-			"cnibox install", "cnibox install --dir /usr/lib/cni --force", "cnibox install --role bridge --role host-local"),
-		Flags: []cli.Flag{
-			dirFlag(),
-			&cli.StringSliceFlag{Name: "role", Usage: "install only this `PLUGIN`; may be repeated"},
-			&cli.BoolFlag{Name: "force", Usage: "replace other programs too; each is kept as NAME" + backupSuffix},
-		},
-		Action: func(c *cli.Context) error {
-			names, err := chosenRoles(c.StringSlice("role"))
-			if err != nil {
-				return err
-			}
-			self, err := openSelf(os.Args[0])
-			if err != nil {
-				return err
-			}
-			defer func() { _ = self.Close() }()
-			return install(c.App.Writer, self, c.String("dir"), names, c.Bool("force"))
-		},
-	}
-}
-
-// install makes the farm and says what it did.
-func install(out io.Writer, self *os.File, dir string, names []string, force bool) (err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	f, err := openFarm(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.close()) }()
-	backups, err := f.install(self, names, force)
-	if err != nil {
-		return err
-	}
-	_, _ = fmt.Fprintf(out, "installed cnibox %s in %s as %s\n", version, dir, strings.Join(names, ", "))
-	for _, name := range backups {
-		_, _ = fmt.Fprintf(out, "kept the former %s as %s\n", name, name+backupSuffix)
-	}
-	return nil
-}
-
-// chosenRoles is what --role names, all roles if it is not given.
-func chosenRoles(flags []string) ([]string, error) {
-	table := roleTable()
-	if len(flags) == 0 {
-		return sortedNames(table), nil
-	}
-	for _, name := range flags {
-		if _, ok := table[name]; !ok {
-			return nil, ui.Usagef("--role %s: no such plugin; there are %s", name, strings.Join(sortedNames(table), ", "))
-		}
-	}
-	slices.Sort(flags)
-	return slices.Compact(flags), nil
 }
 
 func uninstallCommand() *cli.Command {

@@ -86,7 +86,7 @@ func (f *farm) install(self *os.File, names []string, force bool) (backups []str
 		return nil, err
 	}
 	if len(foreign) > 0 && !force {
-		return nil, fmt.Errorf("%s: not cnibox's, so left alone: %s (--force replaces them and keeps backups)",
+		return nil, fmt.Errorf("%s: not cnibox's, so left alone: %s (--force replaces them and keeps backups, --skip-foreign leaves them out)",
 			f.dir, strings.Join(foreign, ", "))
 	}
 	if err := f.backupsFree(foreign); err != nil {
@@ -99,6 +99,20 @@ func (f *farm) install(self *os.File, names []string, force bool) (backups []str
 		}
 	}
 	return foreign, nil
+}
+
+// without is the names in whose place no foreign program stands, and the others.
+func (f *farm) without(names []string) (free, foreign []string, err error) {
+	if foreign, err = f.foreign(names); err != nil {
+		return nil, nil, err
+	}
+	for _, name := range names {
+		// A foreign program of the executable's own name stops install: without that there is nothing.
+		if name == executableName || !slices.Contains(foreign, name) {
+			free = append(free, name)
+		}
+	}
+	return free, slices.DeleteFunc(foreign, func(name string) bool { return name == executableName }), nil
 }
 
 // installOne makes one name of the farm, under a temporary name first, and puts it in place.

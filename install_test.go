@@ -34,7 +34,7 @@ func installFrom(t *testing.T, source, dir string, force bool, names ...string) 
 	}
 	defer func() { _ = self.Close() }()
 	var out strings.Builder
-	err = install(&out, self, dir, names, force)
+	err = install(&out, self, installation{dir: dir, names: names, force: force})
 	return out.String(), err
 }
 
