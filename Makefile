@@ -10,6 +10,8 @@ BENCH      ?= .
 BENCHCOUNT ?= 1
 DESTDIR    ?=
 CNI_BIN    ?= /opt/cni/bin
+DIST       ?= dist
+ARCHES     ?=
 
 # urfave_cli_no_docs drops the generators of manual pages, which cost every plugin call its start-up.
 export GOFLAGS := -tags=urfave_cli_no_docs -buildvcs=false
@@ -28,6 +30,12 @@ NOINLINE := $(addprefix github.com/,cnibox/cnibox/command/... cnibox/cnibox/ipam
 build: ## build bin/cnibox: static, trimmed, reproducible
 	@CGO_ENABLED=0 go build -buildmode=exe -trimpath $(NOINLINE:%=-gcflags=%=-l) \
 		-ldflags '-s -w -buildid= -X main.version=$(VERSION)' -o $(BIN) .
+
+NFPM := $(TOOLS)/nfpm
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
+.PHONY: dist
+dist: $(NFPM) ## make what a release consists of, in DIST (dist), for ARCHES (all): archives, packages, image, checksums
+	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) go run ./scripts/dist -out '$(DIST)' -version '$(VERSION)' -nfpm '$(NFPM)' -arches '$(ARCHES)'
 
 .PHONY: demo
 demo: build ## run two pod networks for real, of one node and of four, in namespaces of their own, and show each step
@@ -74,7 +82,7 @@ vuln: $(TOOLS)/govulncheck ## look for known vulnerabilities in what is called o
 	@TOOLS=$(TOOLS) scripts/vuln
 
 .PHONY: reproducible
-reproducible:
+reproducible: $(NFPM)
 	@scripts/reproducible
 
 .PHONY: check
@@ -119,6 +127,12 @@ $(TOOLS)/govulncheck: PKG = golang.org/x/vuln/cmd/govulncheck
 $(TOOLS)/gotestsum $(TOOLS)/golangci-lint $(TOOLS)/govulncheck: tools/go.mod tools/go.sum
 	@echo "building $(notdir $@) (once, as tools/go.mod names it)"
 	@GOFLAGS= CGO_ENABLED=0 go -C tools build -trimpath -buildvcs=false -ldflags '-s -w' -o $(abspath $@) $(PKG)
+	@touch $@
+
+# By itself, as what it needs is not what the others do.
+$(TOOLS)/nfpm: tools/nfpm/go.mod tools/nfpm/go.sum
+	@echo "building nfpm (once, as tools/nfpm/go.mod names it)"
+	@GOFLAGS= CGO_ENABLED=0 go -C tools/nfpm build -trimpath -buildvcs=false -ldflags '-s -w' -o $(abspath $@) github.com/goreleaser/nfpm/v2/cmd/nfpm
 	@touch $@
 
 # What of make e2e takes minutes to build. The versions stand in the go.mod of each.
