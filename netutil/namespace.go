@@ -52,6 +52,9 @@ func Open(path string) (*Namespace, error) {
 		return nil, errcode.Errorf(errcode.InvalidNetNS, "network namespace: %w", err)
 	}
 	kind, err := unix.IoctlRetInt(int(file.Fd()), unix.NS_GET_NSTYPE)
+	if err != nil && isNamespace(file) { // of which kind shows where it is entered
+		kind, err = unix.CLONE_NEWNET, nil
+	}
 	switch {
 	case errors.Is(err, unix.ENOTTY):
 		_ = file.Close()
@@ -64,6 +67,13 @@ func Open(path string) (*Namespace, error) {
 		return nil, errcode.Errorf(errcode.InvalidNetNS, "network namespace: %s is a namespace of another kind", path)
 	}
 	return &Namespace{path: path, file: file}, nil
+}
+
+// isNamespace tells whether a file is a namespace of any kind, where the kernel does not tell which: before Linux 4.11, and under qemu's
+// user mode.
+func isNamespace(file *os.File) bool {
+	var fs unix.Statfs_t
+	return unix.Fstatfs(int(file.Fd()), &fs) == nil && fs.Type == unix.NSFS_MAGIC
 }
 
 // Close gives all descriptors back. It may be called on nil.

@@ -145,11 +145,23 @@ func findPlugin(name, path string) string {
 	return ""
 }
 
+// selfPath is the kernel's link to the running program.
+const selfPath = "/proc/self/exe"
+
 func isSelf(path string) bool {
 	found, err := os.Stat(path)
 	if err != nil {
 		return false
 	}
-	self, err := os.Stat("/proc/self/exe")
+	if self, err := os.Stat(selfPath); err == nil && os.SameFile(found, self) {
+		return true
+	}
+	// qemu's user mode shows a program its own file when it is opened, and else itself.
+	file, err := os.Open(selfPath)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = file.Close() }()
+	self, err := file.Stat()
 	return err == nil && os.SameFile(found, self)
 }
