@@ -53,7 +53,7 @@ func readFile(name string) (file, error) {
 
 // roles are the names of the plugins, as the executable of this machine tells them.
 func (r *release) roles() ([]string, error) {
-	out, err := exec.Command(filepath.Join(r.work, "here"), "roles", "--output", "json").Output()
+	out, err := exec.Command(r.here(), "roles", "--output", "json").Output()
 	if err != nil {
 		return nil, err
 	}

@@ -48,11 +48,17 @@ func (r *release) documents() (tree, error) {
 	if err := docs.addFolder(unitFolder, "packaging/systemd", all); err != nil {
 		return nil, err
 	}
+	if err := r.makeBuild(r.here()); err != nil {
+		return nil, err
+	}
 	if err := r.manualPages(docs); err != nil {
 		return nil, err
 	}
 	return docs, r.completions(docs)
 }
+
+// here is an executable for this machine, which tells what is the same for all.
+func (r *release) here() string { return filepath.Join(r.work, "here") }
 
 // nameImage has the manifests name the release's image.
 func (r *release) nameImage(docs tree) {
@@ -64,46 +70,33 @@ func (r *release) nameImage(docs tree) {
 	}
 }
 
-// manualPages adds the pages that scripts/man writes from the commands themselves.
+// manualPages adds the pages that the executable writes of itself.
 func (r *release) manualPages(docs tree) error {
 	dir := filepath.Join(r.work, "man")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if out, err := exec.Command(r.here(), "man", "--dir", dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("cnibox man: %w\n%s", err, out)
+	}
+	pages := tree{}
+	if err := pages.addFolder("", dir, func(string) bool { return true }); err != nil {
 		return err
 	}
-	if _, err := os.Stat("scripts/man"); err != nil {
-		return nil //nolint:nilerr // a tree of before it was written
-	}
-	if out, err := exec.Command("go", "run", "./scripts/man", dir).CombinedOutput(); err != nil {
-		return fmt.Errorf("scripts/man: %w\n%s", err, out)
-	}
-	raw := tree{}
-	if err := raw.addFolder("", dir, func(string) bool { return true }); err != nil {
-		return err
-	}
-	for name, f := range raw {
+	for name, f := range pages {
 		data, err := gzipped(f.data)
 		if err != nil {
 			return err
 		}
 		section := strings.TrimPrefix(path.Ext(name), ".")
-		docs[path.Join(manFolder, "man"+section, path.Base(name)+".gz")] = file{data: data, mode: 0o644}
+		docs[path.Join(manFolder, "man"+section, name+".gz")] = file{data: data, mode: 0o644}
 	}
 	return nil
 }
 
-// completions adds what the executable tells shells. It is built for this machine, and knows the same commands for all.
+// completions adds what the executable has for shells.
 func (r *release) completions(docs tree) error {
-	here := filepath.Join(r.work, "here")
-	if err := r.makeBuild(here); err != nil {
-		return err
-	}
-	if out, err := exec.Command(here, "--help").CombinedOutput(); err != nil || !strings.Contains(string(out), "\n   completion ") {
-		return err // a tree of before there were any
-	}
 	for shell, name := range completions {
-		out, err := exec.Command(here, "completion", shell).Output()
+		out, err := exec.Command(r.here(), "completion", shell).Output()
 		if err != nil {
-			return fmt.Errorf("completion %s: %w", shell, err)
+			return fmt.Errorf("cnibox completion %s: %w", shell, err)
 		}
 		docs[name] = file{data: out, mode: 0o644}
 	}
