@@ -58,7 +58,7 @@ func checkRouteNumbers(at string, c RouteConf) error {
 	for _, n := range []struct {
 		key   string
 		value *int
-		most  int
+		most  int64
 	}{
 		{".mtu", &c.MTU, mostMTU},
 		{".advmss", &c.AdvMSS, mostMSS},
@@ -66,7 +66,7 @@ func checkRouteNumbers(at string, c RouteConf) error {
 		{".table", c.Table, most},
 		{".scope", c.Scope, mostScope},
 	} {
-		if n.value != nil && (*n.value < 0 || *n.value > n.most) {
+		if n.value != nil && (*n.value < 0 || int64(*n.value) > n.most) {
 			return errcode.Errorf(errcode.InvalidConfig, "%s%s: %d is not within 0 and %d", at, n.key, *n.value, n.most)
 		}
 	}

@@ -46,7 +46,8 @@ func (t *txn) signed() (signature, error) {
 func (t *txn) sign() (signature, error) {
 	now := uint64(time.Now().UnixNano())
 	nano := recordSum(key{now, uint64(os.Getpid())}, t.index.sum) % uint64(time.Second)
-	mtime := unix.Timespec{Sec: int64(now/uint64(time.Second)) - 2, Nsec: int64(nano)}
+	second := int64(time.Second)
+	mtime := unix.NsecToTimespec((int64(now)/second-2)*second + int64(nano))
 	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, mtime}
 	if err := unix.UtimesNanoAt(unix.AT_FDCWD, t.dir, times, 0); err != nil {
 		return signature{}, &os.PathError{Op: "utimensat", Path: t.dir, Err: err}
