@@ -56,6 +56,13 @@ e2e-kubernetes: build $(E2E)/containerd2/containerd $(E2E)/kubernetes ## have Ku
 	@CGO_ENABLED=0 go build -trimpath -o $(E2E)/ ./scripts/e2e/guest
 	@go run ./scripts/e2e kubernetes
 
+.PHONY: e2e-packages
+e2e-packages: $(NFPM) ## install, upgrade and remove the packages with pods running, and run the other architectures' executables, see docs/e2e.md
+	@scripts/test-deps containerd iproute2 nftables qemu-user-static rpm runc skopeo systemd umoci
+	@$(MAKE) dist VERSION=v0.1.0 DIST=$(E2E)/packages/v0.1.0 ARCHES=$$(go env GOARCH)
+	@$(MAKE) dist VERSION=v0.2.0 DIST=$(E2E)/packages/v0.2.0
+	@go run ./scripts/e2e packages qemu
+
 .PHONY: test
 test: $(TOOLS)/gotestsum ## run all tests, those in network namespaces too (root)
 	@scripts/test-deps

@@ -56,7 +56,7 @@ func TestMakeHelp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, target := range []string{"build", "demo", "e2e", "e2e-kubernetes", "test", "check", "lint", "vuln", "fuzz", "crash", "bench", "bench-quick", "install", "clean"} {
+	for _, target := range []string{"build", "demo", "e2e", "e2e-kubernetes", "e2e-packages", "dist", "test", "check", "lint", "vuln", "fuzz", "crash", "bench", "bench-quick", "install", "clean"} {
 		if !regexp.MustCompile(`(?m)^` + target + `:.* ## \S`).Match(makefile) {
 			t.Errorf("make help does not tell of %s", target)
 		}

@@ -18,8 +18,8 @@ import (
 type scene struct {
 	client string
 	steps  func(*host) []step
-	// cluster is whether it has several hosts, which it makes itself. It takes minutes, and is played only if it is named.
-	cluster bool
+	// alone is whether it makes its hosts itself, or installs by itself. It needs much that make builds, and is played only if it is named.
+	alone bool
 }
 
 // step is something that is done, which tells what was seen.
@@ -35,6 +35,8 @@ func scenes() []scene {
 		{"containerd2", containerd2Steps, false},
 		{"podman", podmanSteps, false},
 		{"kubernetes", kubernetesSteps, true},
+		{"packages", packagesSteps, true},
+		{"qemu", emulatedSteps, true},
 	}
 }
 
@@ -48,7 +50,7 @@ func main() {
 	executable := flag.String("cnibox", "bin/cnibox", "the executable to install")
 	programs := flag.String("programs", "bin/e2e", "the folder of what make has built for it")
 	flag.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: e2e [FLAG]... [CLIENT]... (all clients but kubernetes unless some are named)")
+		fmt.Fprintln(os.Stderr, "usage: e2e [FLAG]... [CLIENT]... (all clients but kubernetes, packages and qemu unless some are named)")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -82,7 +84,7 @@ func all(clients []string) error {
 	}
 	var failed []error
 	for _, s := range scenes() {
-		if named := slices.Contains(clients, s.client); !named && (len(clients) > 0 || s.cluster) {
+		if named := slices.Contains(clients, s.client); !named && (len(clients) > 0 || s.alone) {
 			continue
 		}
 		cgroup := fmt.Sprintf("cnibox-e2e-%d", os.Getpid())
@@ -112,7 +114,7 @@ func play(executable, programs, client string) (err error) {
 			continue
 		}
 		var all []step
-		if !s.cluster {
+		if !s.alone {
 			all = []step{{"make a host and an outside", h.makeNetwork}, {"install all plugins", h.install}}
 		}
 		for i, st := range append(all, s.steps(h)...) {
