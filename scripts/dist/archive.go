@@ -25,11 +25,7 @@ func (r *release) archive(p program, docs tree) error {
 		return err
 	}
 	t["cnibox"] = file{data: executable, mode: 0o755}
-	names, err := r.roles()
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
+	for _, name := range r.roles {
 		if name != "cnibox" {
 			t[name] = file{target: "cnibox"}
 		}
@@ -51,8 +47,8 @@ func readFile(name string) (file, error) {
 	return file{data: data, mode: 0o644}, err
 }
 
-// roles are the names of the plugins, as the executable of this machine tells them.
-func (r *release) roles() ([]string, error) {
+// askRoles returns the names of the plugins, as the executable of this machine tells them.
+func (r *release) askRoles() ([]string, error) {
 	out, err := exec.Command(r.here(), "roles", "--output", "json").Output()
 	if err != nil {
 		return nil, err

@@ -22,6 +22,7 @@ type release struct {
 	work    string    // folder that is thrown away
 	nfpm    string    // path of the program
 	arches  []arch
+	roles   []string // names of the plugins
 }
 
 func main() {
@@ -76,6 +77,9 @@ func (r *release) prepare(arches, epoch string) (err error) {
 func (r *release) make() error {
 	docs, err := r.documents()
 	if err != nil {
+		return err
+	}
+	if r.roles, err = r.askRoles(); err != nil {
 		return err
 	}
 	img := image{release: r}

@@ -31,6 +31,7 @@ type packageManager struct {
 	install, upgrade, erase []string
 	purge                   []string // what erase leaves
 	version                 []string // tells what is installed
+	arch                    []string // tells what the machine is called
 }
 
 func packageManagers() []packageManager {
@@ -39,10 +40,12 @@ func packageManagers() []packageManager {
 		{
 			kind: "deb", install: dpkg("--install"), upgrade: dpkg("--install"), erase: dpkg("--remove", "cnibox"), purge: dpkg("--purge", "cnibox"),
 			version: []string{"dpkg-query", "--show", "--showformat", "${Version}", "cnibox"},
+			arch:    []string{"dpkg", "--print-architecture"},
 		},
 		{
 			kind: "rpm", install: []string{"rpm", "--install"}, upgrade: []string{"rpm", "--upgrade"}, erase: []string{"rpm", "--erase", "cnibox"},
 			version: []string{"rpm", "--query", "--queryformat", "%{VERSION}", "cnibox"},
+			arch:    []string{"rpm", "--eval", "%_arch"},
 		},
 	}
 }
@@ -91,7 +94,11 @@ func (h *host) made(version, pattern string) (string, error) {
 func (p *packages) manage(command []string, version string) (string, error) {
 	args := slices.Clone(command[1:])
 	if version != "" {
-		path, err := p.made(version, "*."+p.manager.kind)
+		arch, err := run(p.manager.arch[0], p.manager.arch[1:]...)
+		if err != nil {
+			return "", err
+		}
+		path, err := p.made(version, "*"+strings.TrimSpace(arch)+"."+p.manager.kind)
 		if err != nil {
 			return "", err
 		}
