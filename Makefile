@@ -58,10 +58,11 @@ e2e-kubernetes: build $(E2E)/containerd2/containerd $(E2E)/kubernetes ## have Ku
 
 .PHONY: e2e-packages
 e2e-packages: $(NFPM) ## install, upgrade and remove the packages with pods running, and run the other architectures' executables, see docs/e2e.md
-	@scripts/test-deps containerd iproute2 nftables qemu-user-static rpm runc skopeo systemd umoci
+	@scripts/test-deps containerd iproute2 kmod nftables qemu-system-arm qemu-system-misc qemu-user-static rpm runc skopeo systemd umoci xz-utils
 	@$(MAKE) dist VERSION=v0.1.0 DIST=$(E2E)/packages/v0.1.0 ARCHES=$$(go env GOARCH)
 	@$(MAKE) dist VERSION=v0.2.0 DIST=$(E2E)/packages/v0.2.0
 	@go run ./scripts/e2e packages qemu
+	@go run ./scripts/arch -dist $(E2E)/packages/v0.2.0
 
 .PHONY: test
 test: $(TOOLS)/gotestsum ## run all tests, those in network namespaces too (root)

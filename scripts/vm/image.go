@@ -1,17 +1,27 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/cnibox/cnibox/scripts/machine"
 )
+
+// metaPackage is Debian's name for the newest kernel of the series.
+const metaPackage = "linux-image-6.12-cloud-amd64"
+
+// wanted are the modules that are loaded, with what they depend on.
+func wanted() []string {
+	return strings.Fields(`qemu_fw_cfg virtio_pci virtio_console crc32c_generic veth bridge br_netfilter 8021q vxlan macvlan ipvlan dummy ifb tun tap vrf
+		nlmon bonding nf_tables nft_chain_nat nft_nat nft_masq nft_redir nft_ct nft_fib nft_fib_ipv4 nft_fib_ipv6 nft_fib_inet nft_numgen nft_hash nft_limit
+		nft_log nft_quota nft_reject nft_reject_ipv4 nft_reject_ipv6 nft_reject_inet nft_connlimit nft_compat nft_fwd_netdev nft_dup_netdev
+		nft_fib_netdev nft_meta_bridge nft_reject_bridge nf_conntrack_netlink nf_conntrack_bridge ip_tables iptable_filter iptable_nat ip6_tables
+		ip6table_filter ip6table_nat xt_comment xt_conntrack xt_mark xt_multiport xt_MASQUERADE xt_nat xt_addrtype xt_tcpudp xt_CT ipt_REJECT ip6t_REJECT
+		sch_tbf sch_htb sch_fq_codel sch_ingress cls_u32 cls_matchall cls_flower cls_bpf act_mirred act_police act_gact act_skbedit sctp xfrm_user`)
+}
 
 // programs are those that tests call.
 func programs() []string {
@@ -29,107 +39,27 @@ func data() []string {
 		/etc/iproute2 /usr/lib/iproute2`)
 }
 
-// archive writes an initramfs: a cpio archive of the form "newc" (linux/Documentation/driver-api/early-userspace/buffer-format.rst).
-type archive struct {
-	w    *bufio.Writer
-	seen map[string]bool
-	err  error
-}
-
-// entry adds a file with all folders above it.
-func (a *archive) entry(path string, mode uint32, content []byte) {
-	path = merged(strings.Trim(path, "/"))
-	if a.seen[path] || path == "" || path == "." {
-		return
-	}
-	if dir := filepath.Dir(path); dir != "." {
-		a.entry(dir, 0o40755, nil)
-	}
-	a.seen[path] = true
-	a.write(path, mode, content)
-}
-
-// mergedFolders are links to those of their names in /usr, as in Debian 12.
-func mergedFolders() []string { return []string{"bin", "sbin", "lib", "lib64"} }
-
-// merged is the path without such a link.
-func merged(path string) string {
-	for _, dir := range mergedFolders() {
-		if strings.HasPrefix(path, dir+"/") {
-			return "usr/" + path
-		}
-	}
-	return path
-}
-
-func (a *archive) write(path string, mode uint32, content []byte) {
-	numbers := []int{len(a.seen), int(mode), 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(path) + 1, 0}
-	header := "070701"
-	for _, n := range numbers {
-		header += fmt.Sprintf("%08X", n)
-	}
-	for _, part := range []string{header + path + "\x00", string(content)} {
-		_, err := io.WriteString(a.w, part+strings.Repeat("\x00", -len(part)&3))
-		a.err = errors.Join(a.err, err)
-	}
-}
-
-// file adds a file or folder of the host under the same path, and what it links to.
-func (a *archive) file(path string) {
-	a.fileAs(path, path)
-}
-
-func (a *archive) fileAs(name, path string) {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return // this host does without
-	}
-	switch {
-	case info.Mode()&fs.ModeSymlink != 0:
-		target, err := os.Readlink(path)
-		a.err = errors.Join(a.err, err)
-		a.entry(name, 0o120777, []byte(target))
-		if !filepath.IsAbs(target) {
-			target = filepath.Join(filepath.Dir(path), target)
-		}
-		if !a.seen[strings.Trim(target, "/")] {
-			a.file(target)
-		}
-	case info.IsDir():
-		a.entry(name, 0o40755, nil)
-		entries, err := os.ReadDir(path)
-		a.err = errors.Join(a.err, err)
-		for _, e := range entries {
-			a.fileAs(filepath.Join(name, e.Name()), filepath.Join(path, e.Name()))
-		}
-	case info.Mode().IsRegular():
-		content, err := os.ReadFile(path)
-		a.err = errors.Join(a.err, err)
-		a.entry(name, 0o100000|uint32(info.Mode().Perm()), content)
-	}
-}
-
-// program adds a program with its shared libraries.
-func (a *archive) program(ctx context.Context, name string) {
+// addProgram adds a program with its shared libraries.
+func addProgram(ctx context.Context, a *machine.Archive, name string) {
 	path := lookUp(name)
 	if path == "" {
 		return // a test that calls it fails, and says so
 	}
-	a.file(path)
+	a.File(path)
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return
 	}
-	a.file(real)
+	a.File(real)
 	libraries, err := output(ctx, "ldd", real) // fails for a static program
 	if err != nil {
 		return
 	}
 	for _, field := range strings.Fields(libraries) {
 		if filepath.IsAbs(field) {
-			a.file(field)
+			a.File(field)
 			if real, err := filepath.EvalSymlinks(field); err == nil {
-				a.file(real)
+				a.File(real)
 			}
 		}
 	}
@@ -157,64 +87,63 @@ type order struct {
 }
 
 // writeImage makes the machines' file system: init, modules, programs, the module's files, and the tests.
-func writeImage(ctx context.Context, path string, k *kernel, suites []suite, work string) error {
+func writeImage(ctx context.Context, path string, k *machine.Kernel, suites []suite, work string) error {
 	file, err := os.Create(path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = file.Close() }()
-	a := &archive{w: bufio.NewWriterSize(file, 1<<20), seen: map[string]bool{}}
-	for _, link := range mergedFolders() {
-		a.entry(link, 0o120777, []byte("usr/"+link))
+	a := machine.NewArchive(file)
+	for _, link := range machine.MergedFolders() {
+		a.Entry(link, 0o120777, []byte("usr/"+link))
 	}
 	for _, dir := range []string{"dev", "proc", "sys", "tmp", "run/netns", "var/lib", "root", "etc/cni"} {
-		a.entry(dir, 0o40755, nil)
+		a.Entry(dir, 0o40755, nil)
 	}
-	if err := a.built(ctx, work); err != nil {
+	if err := addBuilt(ctx, a, work); err != nil {
 		return err
 	}
-	names, text, err := k.load(ctx)
+	names, text, err := k.Load(ctx, wanted())
 	if err != nil {
 		return err
 	}
 	o := order{Suites: map[string]string{}}
 	for _, name := range names {
 		at := "/modules/" + name + ".ko"
-		a.entry(at, 0o100600, text[name])
+		a.Entry(at, 0o100600, text[name])
 		o.Modules = append(o.Modules, at)
 	}
 	for _, p := range programs() {
-		a.program(ctx, p)
+		addProgram(ctx, a, p)
 	}
 	for _, d := range data() {
-		a.file(d)
+		a.File(d)
 	}
 	for _, s := range suites {
 		at := "/tests/" + filepath.Base(s.binary)
-		a.fileAs(at, s.binary)
+		a.FileAs(at, s.binary)
 		o.Suites[s.dir] = at
 	}
 	raw, err := json.Marshal(o)
 	if err != nil {
 		return err
 	}
-	a.entry("order.json", 0o100600, raw)
-	a.write("TRAILER!!!", 0, nil)
-	return errors.Join(a.err, a.w.Flush())
+	a.Entry("order.json", 0o100600, raw)
+	return a.Close()
 }
 
-// built adds what is compiled here, and the module's own files.
-func (a *archive) built(ctx context.Context, work string) error {
+// addBuilt adds what is compiled here, and the module's own files.
+func addBuilt(ctx context.Context, a *machine.Archive, work string) error {
 	init := filepath.Join(work, "init")
 	if _, err := output(ctx, "go", "build", "-o", init, "./scripts/vm/init"); err != nil {
 		return err
 	}
-	a.fileAs("init", init)
+	a.FileAs("init", init)
 	executable := filepath.Join(work, "cnibox")
 	if _, err := output(ctx, "make", "build", "BIN="+executable); err != nil {
 		return err
 	}
-	a.fileAs("built/cnibox", executable)
+	a.FileAs("built/cnibox", executable)
 	root, err := os.Getwd()
 	if err != nil {
 		return err
@@ -225,7 +154,7 @@ func (a *archive) built(ctx context.Context, work string) error {
 	}
 	for f := range strings.Lines(files) {
 		f = strings.TrimSpace(f)
-		a.fileAs(filepath.Join("src", f), filepath.Join(root, f))
+		a.FileAs(filepath.Join("src", f), filepath.Join(root, f))
 	}
 	return nil
 }

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// machine is one virtual machine.
-type machine struct {
+// virtual is one virtual machine.
+type virtual struct {
 	kernel, image string
 	dir           string // for its files
 	limit         time.Duration
@@ -39,7 +39,7 @@ type call struct {
 }
 
 // run has the machine run the suites. It is started again if it never came up, once: an emulated machine may hang before.
-func (m *machine) run(ctx context.Context, suites []suite) error {
+func (m *virtual) run(ctx context.Context, suites []suite) error {
 	if err := os.MkdirAll(m.dir, 0o700); err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (m *machine) run(ctx context.Context, suites []suite) error {
 	}
 }
 
-func (m *machine) boot(ctx context.Context, suites []suite) (ready bool, err error) {
+func (m *virtual) boot(ctx context.Context, suites []suite) (ready bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, m.limit+2*time.Minute)
 	defer cancel()
 	calls := make([]call, len(suites))
@@ -84,7 +84,7 @@ func (m *machine) boot(ctx context.Context, suites []suite) (ready bool, err err
 	return ready, err
 }
 
-func (m *machine) arguments(script, serial string) []string {
+func (m *virtual) arguments(script, serial string) []string {
 	const kernelArguments = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic reboot=t mitigations=off nokaslr no_timer_check " +
 		"initcall_blacklist=jent_mod_init sysctl.net.core.fb_tunnels_only_for_init_net=2"
 	return []string{

@@ -17,6 +17,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/cnibox/cnibox/scripts/machine"
 )
 
 type options struct {
@@ -51,7 +53,7 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(work) }()
-	kernel, err := fetchKernel(ctx, o.cache)
+	kernel, err := machine.FetchKernel(ctx, o.cache, metaPackage)
 	if err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}
@@ -66,7 +68,7 @@ func run(ctx context.Context, o *options) error {
 	shares := o.share(suites)
 	done := make(chan error, len(shares))
 	for i, s := range shares {
-		m := machine{kernel: kernel.path, image: image, dir: filepath.Join(work, fmt.Sprint("machine", i)), limit: o.limit}
+		m := virtual{kernel: kernel.Path, image: image, dir: filepath.Join(work, fmt.Sprint("machine", i)), limit: o.limit}
 		go func() { done <- m.run(ctx, s) }()
 	}
 	var errs []error

@@ -4,9 +4,10 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/cnibox/cnibox/scripts/machine"
 )
 
 // suite is the tests of one package.
@@ -118,15 +119,6 @@ func (s *suite) arguments(o *options, run string) []string {
 	return args
 }
 
-// output runs a program; what it printed is in the error if it fails.
 func output(ctx context.Context, name string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%s %s: %w\n%s%s", name, strings.Join(args, " "), err, out, stderr.String())
-	}
-	return string(out), nil
+	return machine.Output(ctx, name, args...)
 }

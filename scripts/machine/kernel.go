@@ -1,4 +1,5 @@
-package main
+// Package machine has what virtual machines are made of: kernels of Debian, and an archive for the first file system.
+package machine
 
 import (
 	"bytes"
@@ -7,35 +8,24 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
 
-// metaPackage is Debian's name for the newest kernel of the series; it depends on the package with the kernel itself.
-const metaPackage = "linux-image-6.12-cloud-amd64"
-
-// kernel is a kernel with its modules, unpacked.
-type kernel struct {
-	path    string // of the image
+// Kernel is a kernel with its modules, unpacked.
+type Kernel struct {
+	Path    string // of the image
 	modules string // folder with kernel/ and modules.dep
 }
 
-// wanted are the modules that are loaded, with what they depend on.
-func wanted() []string {
-	return strings.Fields(`qemu_fw_cfg virtio_pci virtio_console crc32c_generic veth bridge br_netfilter 8021q vxlan macvlan ipvlan dummy ifb tun tap vrf
-		nlmon bonding nf_tables nft_chain_nat nft_nat nft_masq nft_redir nft_ct nft_fib nft_fib_ipv4 nft_fib_ipv6 nft_fib_inet nft_numgen nft_hash nft_limit
-		nft_log nft_quota nft_reject nft_reject_ipv4 nft_reject_ipv6 nft_reject_inet nft_connlimit nft_compat nft_fwd_netdev nft_dup_netdev
-		nft_fib_netdev nft_meta_bridge nft_reject_bridge nf_conntrack_netlink nf_conntrack_bridge ip_tables iptable_filter iptable_nat ip6_tables
-		ip6table_filter ip6table_nat xt_comment xt_conntrack xt_mark xt_multiport xt_MASQUERADE xt_nat xt_addrtype xt_tcpudp xt_CT ipt_REJECT ip6t_REJECT
-		sch_tbf sch_htb sch_fq_codel sch_ingress cls_u32 cls_matchall cls_flower cls_bpf act_mirred act_police act_gact act_skbedit sctp xfrm_user`)
-}
-
-// fetchKernel downloads Debian's kernel into the cache, unless the newest is there, and unpacks it.
-func fetchKernel(ctx context.Context, cache string) (*kernel, error) {
-	deps, err := output(ctx, "apt-cache", "depends", metaPackage)
+// FetchKernel downloads a kernel of Debian into the cache, unless the newest is there, and unpacks it. The meta package depends on the package with the
+// kernel itself; options are apt's, where this machine's are not meant.
+func FetchKernel(ctx context.Context, cache, meta string, options ...string) (*Kernel, error) {
+	deps, err := Output(ctx, "apt-cache", append(options[:len(options):len(options)], "depends", meta)...)
 	if err != nil { // the lists of packages are not there
-		if _, err = output(ctx, "apt-get", "-qq", "update"); err == nil {
-			deps, err = output(ctx, "apt-cache", "depends", metaPackage)
+		if _, err = Output(ctx, "apt-get", append(options[:len(options):len(options)], "-qq", "update")...); err == nil {
+			deps, err = Output(ctx, "apt-cache", append(options[:len(options):len(options)], "depends", meta)...)
 		}
 	}
 	if err != nil {
@@ -43,12 +33,12 @@ func fetchKernel(ctx context.Context, cache string) (*kernel, error) {
 	}
 	_, name, ok := strings.Cut(deps, "Depends: ")
 	if !ok {
-		return nil, fmt.Errorf("%s depends on nothing: %s", metaPackage, deps)
+		return nil, fmt.Errorf("%s depends on nothing: %s", meta, deps)
 	}
-	name = strings.Fields(name)[0]
+	name, _, _ = strings.Cut(strings.Fields(name)[0], ":") // of the architecture, if that is another
 	version := strings.TrimPrefix(name, "linux-image-")
 	dir := filepath.Join(cache, name)
-	k := &kernel{path: filepath.Join(dir, "boot", "vmlinuz-"+version), modules: filepath.Join(dir, "lib", "modules", version)}
+	k := &Kernel{Path: filepath.Join(dir, "boot", "vmlinuz-"+version), modules: filepath.Join(dir, "lib", "modules", version)}
 	if _, err := os.Stat(filepath.Join(dir, "complete")); err == nil {
 		return k, nil
 	}
@@ -57,22 +47,22 @@ func fetchKernel(ctx context.Context, cache string) (*kernel, error) {
 		return nil, err
 	}
 	for _, command := range []string{
-		"apt-get -qq -o APT::Sandbox::User=root download " + name,
+		"apt-get " + strings.Join(options, " ") + " -qq -o APT::Sandbox::User=root download " + name,
 		"dpkg -x " + name + "_*.deb .",
 		"rm " + name + "_*.deb",
 		"depmod -b . " + version,
 		"touch complete",
 	} {
-		if _, err := output(ctx, "sh", "-c", "cd '"+dir+"' && PATH=$PATH:/usr/sbin:/sbin && "+command); err != nil {
+		if _, err := Output(ctx, "sh", "-c", "cd '"+dir+"' && PATH=$PATH:/usr/sbin:/sbin && "+command); err != nil {
 			return nil, err
 		}
 	}
 	return k, nil
 }
 
-// load returns the wanted modules, uncompressed and without their signatures, in an order in which they can be loaded. Those that are built in,
+// Load returns the wanted modules, uncompressed and without their signatures, in an order in which they can be loaded. Those that are built in,
 // and those that this kernel does not have, are left out: a test that needs one says so.
-func (k *kernel) load(ctx context.Context) (names []string, text map[string][]byte, err error) {
+func (k *Kernel) Load(ctx context.Context, wanted []string) (names []string, text map[string][]byte, err error) {
 	dep, err := os.ReadFile(filepath.Join(k.modules, "modules.dep"))
 	if err != nil {
 		return nil, nil, err
@@ -98,7 +88,11 @@ func (k *kernel) load(ctx context.Context) (names []string, text map[string][]by
 				return err
 			}
 		}
-		raw, err := output(ctx, "xz", "-dc", filepath.Join(k.modules, path))
+		program := []string{"cat"}
+		if strings.HasSuffix(path, ".xz") { // of later kernels
+			program = []string{"xz", "-dc"}
+		}
+		raw, err := Output(ctx, program[0], append(program[1:], filepath.Join(k.modules, path))...)
 		if err != nil {
 			return err
 		}
@@ -106,7 +100,7 @@ func (k *kernel) load(ctx context.Context) (names []string, text map[string][]by
 		names = append(names, name)
 		return nil
 	}
-	for _, name := range wanted() {
+	for _, name := range wanted {
 		if err := add(strings.ReplaceAll(name, "-", "_")); err != nil {
 			return nil, nil, err
 		}
@@ -128,4 +122,17 @@ func unsigned(module []byte) []byte {
 	}
 	size := int(binary.BigEndian.Uint32(body[len(body)-4:]))
 	return body[:max(len(body)-header-size, 0)]
+}
+
+// Output runs a program; what it printed is in the error if it fails.
+func Output(ctx context.Context, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w\n%s%s", name, strings.Join(args, " "), err, out, stderr.String())
+	}
+	return string(out), nil
 }
