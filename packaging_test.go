@@ -109,6 +109,9 @@ func TestKubernetesManifestConnects(t *testing.T) {
 	data := manifest(t)["ConfigMap"].Data
 	var hosts []*fusedHost
 	for _, node := range []string{"node-a", "node-b"} {
+		if out := findings(t, data[node+".conflist"]); out != "" {
+			t.Errorf("%s: %s", node, out)
+		}
 		h := newFusedHost(t, data[node+".conflist"])
 		h.ns.VarLib = t.TempDir()
 		hosts = append(hosts, h)
