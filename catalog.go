@@ -56,4 +56,5 @@ func roleKinds() map[string]string {
 	return kinds
 }
 
-func sortedNames(table roles.Table) []string { return slices.Sorted(maps.Keys(table)) }
+// pluginNames are the names of all plugins, sorted.
+func pluginNames() []string { return slices.Sorted(maps.Keys(roleTable())) }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"github.com/cnibox/cnibox/command/fuse"
 	"github.com/cnibox/cnibox/command/gc"
 	"github.com/cnibox/cnibox/command/inspect"
+	"github.com/cnibox/cnibox/command/install"
 	"github.com/cnibox/cnibox/command/ipam"
 	"github.com/cnibox/cnibox/command/manual"
 	"github.com/cnibox/cnibox/command/overlay"
@@ -53,7 +53,7 @@ func runCommand(args []string, stdout, stderr io.Writer) int {
 
 func newApp(stdout, stderr io.Writer) *cli.App {
 	return &cli.App{
-		Name:  executableName,
+		Name:  ui.Program,
 		Usage: "every CNI plugin of a Linux node in one executable",
 		Description: "Called by the name of a plugin (a symlink, or `cnibox bridge`), it is that plugin.\n" +
 			"Called by any other name it is this command line.",
@@ -61,8 +61,8 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Writer:    stdout,
 		ErrWriter: stderr,
 		Commands: []*cli.Command{
-			installCommand(),
-			uninstallCommand(),
+			install.Command(version, pluginNames),
+			install.UninstallCommand(),
 			validate.Command(roleTable, roleKinds),
 			schema.Command(roleTable, roleKinds),
 			doctor.Command(roleTable, roleKinds),
@@ -82,52 +82,6 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			manual.Command(),
 		},
 	}
-}
-
-func dirFlag() cli.Flag {
-	return &cli.StringFlag{
-		Name: "dir", Usage: "the `FOLDER` where the runtime looks for plugins (CNI_PATH)", Value: defaultFarm,
-		Action: func(_ *cli.Context, dir string) error {
-			if dir == "" {
-				return ui.Usagef("--dir is empty")
-			}
-			return nil
-		},
-	}
-}
-
-func uninstallCommand() *cli.Command {
-	return &cli.Command{
-		Name:        "uninstall",
-		Usage:       "remove what install made",
-		Description: ui.Describe("Removes the symlinks and the program, and puts kept programs back. Nothing else is touched.", "cnibox uninstall"),
-		Flags:       []cli.Flag{dirFlag()},
-		Action:      func(c *cli.Context) error { return uninstall(c.App.Writer, c.String("dir")) },
-	}
-}
-
-// uninstall takes the farm away and says what it did.
-func uninstall(out io.Writer, dir string) (err error) {
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		_, _ = fmt.Fprintf(out, "nothing of cnibox in %s\n", dir)
-		return nil
-	}
-	f, err := openFarm(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.close()) }()
-	removed, restored, err := f.uninstall()
-	if len(removed)+len(restored) == 0 && err == nil {
-		_, _ = fmt.Fprintf(out, "nothing of cnibox in %s\n", dir)
-	}
-	if len(removed) > 0 {
-		_, _ = fmt.Fprintf(out, "removed from %s: %s\n", dir, strings.Join(removed, ", "))
-	}
-	if len(restored) > 0 {
-		_, _ = fmt.Fprintf(out, "put back: %s\n", strings.Join(restored, ", "))
-	}
-	return err
 }
 
 func rolesCommand() *cli.Command {

@@ -187,7 +187,7 @@ func TestCommandsHaveExamples(t *testing.T) {
 			}
 		}
 	}
-	walk(executableName, newApp(io.Discard, io.Discard).Commands)
+	walk(ui.Program, newApp(io.Discard, io.Discard).Commands)
 }
 
 // Bash itself completes, by the script that the program prints and with what the program then answers.

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/ipam/dhcp"
 	"github.com/cnibox/cnibox/ipam/hostlocal"
 	"github.com/cnibox/cnibox/ipam/static"
@@ -70,15 +71,15 @@ func main() {
 // is everything else. The executable's own name is a role's as well: a runtime calls it without arguments and with CNI_COMMAND set.
 func dispatch(args []string) int {
 	if len(args) == 0 {
-		return commandLine([]string{executableName})
+		return commandLine([]string{ui.Program})
 	}
 	if isDaemon(args) {
-		return commandLine(append([]string{executableName, "dhcp"}, args[1:]...))
+		return commandLine(append([]string{ui.Program, "dhcp"}, args[1:]...))
 	}
 	table := roleTable()
 	name := filepath.Base(args[0])
 	isRole := table[name] != nil
-	if name == executableName {
+	if name == ui.Program {
 		isRole = len(args) == 1 && os.Getenv("CNI_COMMAND") != ""
 	}
 	if !isRole && len(args) == 2 {

@@ -422,3 +422,10 @@ func (n *pluginNode) removeBridge() {
 		n.t.Fatal(err)
 	}
 }
+
+func symlink(t *testing.T, target, path string) {
+	t.Helper()
+	if err := os.Symlink(target, path); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -210,11 +210,11 @@ func TestValidatePages(t *testing.T) {
 func TestValidateFarm(t *testing.T) {
 	t.Parallel()
 	farm := t.TempDir()
-	if err := os.WriteFile(filepath.Join(farm, executableName), []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(farm, ui.Program), []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"bridge", "portmap"} {
-		if err := os.Symlink(executableName, filepath.Join(farm, name)); err != nil {
+		if err := os.Symlink(ui.Program, filepath.Join(farm, name)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -9,21 +9,19 @@ import (
 	"github.com/cnibox/cnibox/command/ui"
 )
 
-const program = "cnibox"
-
 // programPage is the page of the program as a whole.
 func programPage(app *cli.App) string {
 	var p page
-	p.title(program)
+	p.title(ui.Program)
 	p.section("NAME")
-	p.text(program + " - " + app.Usage)
+	p.text(ui.Program + " - " + app.Usage)
 	p.section("SYNOPSIS")
-	p.text(program + " COMMAND [OPTIONS] [ARGUMENTS]\n\n" + program + " PLUGIN")
+	p.text(ui.Program + " COMMAND [OPTIONS] [ARGUMENTS]\n\n" + ui.Program + " PLUGIN")
 	p.section("DESCRIPTION")
 	p.text(app.Description)
 	p.section("COMMANDS")
 	for _, c := range app.Commands {
-		p.term(program+"-"+c.Name+"(8)", c.Usage)
+		p.term(ui.Program+"-"+c.Name+"(8)", c.Usage)
 	}
 	p.exitStatus()
 	p.section("ENVIRONMENT")
@@ -42,12 +40,12 @@ func programPage(app *cli.App) string {
 // commandPage is the page of a command and of those below it.
 func commandPage(c *cli.Command) string {
 	var p page
-	name := program + "-" + c.Name
+	name := ui.Program + "-" + c.Name
 	p.title(name)
 	p.section("NAME")
 	p.text(name + " - " + c.Usage)
 	p.section("SYNOPSIS")
-	for _, way := range ways(c, program) {
+	for _, way := range ways(c, ui.Program) {
 		p.text(way)
 	}
 	text, examples := ui.SplitDescription(c.Description)
@@ -57,7 +55,7 @@ func commandPage(c *cli.Command) string {
 	}
 	p.options(c)
 	for _, s := range c.Subcommands {
-		p.section(strings.ToUpper(program + " " + c.Name + " " + s.Name))
+		p.section(strings.ToUpper(ui.Program + " " + c.Name + " " + s.Name))
 		below, more := ui.SplitDescription(s.Description)
 		p.text(s.Usage + "\n\n" + below)
 		p.options(s)
@@ -69,7 +67,7 @@ func commandPage(c *cli.Command) string {
 	}
 	p.exitStatus()
 	p.section("SEE ALSO")
-	p.text(program + "(8)")
+	p.text(ui.Program + "(8)")
 	return p.String()
 }
 
@@ -94,7 +92,7 @@ type page struct {
 func (p *page) line(format string, args ...any) { _, _ = fmt.Fprintf(p, format+"\n", args...) }
 
 func (p *page) title(name string) {
-	p.line(`.TH "%s" 8 "" "%s" "%s"`, escape(strings.ToUpper(name)), program, "System administration")
+	p.line(`.TH "%s" 8 "" "%s" "%s"`, escape(strings.ToUpper(name)), ui.Program, "System administration")
 }
 
 func (p *page) section(name string) {

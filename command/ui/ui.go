@@ -11,6 +11,9 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+// Program is what the executable is called.
+const Program = "cnibox"
+
 // What the command line exits with.
 const (
 	ExitOK      = 0

@@ -1,12 +1,17 @@
-package main
+package install
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/cnibox/cnibox/command/ui"
 )
 
 // uninstall removes the symlinks and the executable, and puts backups in their place. It goes on after a failure. Of other
@@ -29,7 +34,7 @@ func (f *farm) uninstall() (removed, restored []string, err error) {
 	slices.Sort(names)
 	names = slices.Compact(names)
 	// The executable goes last: until then every symlink leads somewhere.
-	slices.SortStableFunc(names, func(a, b string) int { return boolInt(a == executableName) - boolInt(b == executableName) })
+	slices.SortStableFunc(names, func(a, b string) int { return boolInt(a == ui.Program) - boolInt(b == ui.Program) })
 	for _, name := range names {
 		wasOwn, wasBackup, err := f.uninstallOne(name)
 		if err != nil {
@@ -70,13 +75,13 @@ func (f *farm) installed(name string) (bool, error) {
 	if err != nil || info.IsDir() {
 		return false, ignoreNotExist(err)
 	}
-	if name == executableName {
+	if name == ui.Program {
 		return f.owns(name, info)
 	}
-	if target, err := os.Readlink(f.path(name)); err == nil && target == executableName {
+	if target, err := os.Readlink(f.path(name)); err == nil && target == ui.Program {
 		return true, nil
 	}
-	executable, err := os.Stat(f.path(executableName))
+	executable, err := os.Stat(f.path(ui.Program))
 	if err != nil {
 		return false, ignoreNotExist(err)
 	}
@@ -91,4 +96,39 @@ func boolInt(b bool) int {
 		return 1
 	}
 	return 0
+}
+
+// UninstallCommand is `cnibox uninstall`.
+func UninstallCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "uninstall",
+		Usage:       "remove what install made",
+		Description: ui.Describe("Removes the symlinks and the program, and puts kept programs back. Nothing else is touched.", "cnibox uninstall"),
+		Flags:       []cli.Flag{dirFlag()},
+		Action:      func(c *cli.Context) error { return uninstall(c.App.Writer, c.String("dir")) },
+	}
+}
+
+// uninstall takes the farm away and says what it did.
+func uninstall(out io.Writer, dir string) (err error) {
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		_, _ = fmt.Fprintf(out, "nothing of cnibox in %s\n", dir)
+		return nil
+	}
+	f, err := openFarm(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	removed, restored, err := f.uninstall()
+	if len(removed)+len(restored) == 0 && err == nil {
+		_, _ = fmt.Fprintf(out, "nothing of cnibox in %s\n", dir)
+	}
+	if len(removed) > 0 {
+		_, _ = fmt.Fprintf(out, "removed from %s: %s\n", dir, strings.Join(removed, ", "))
+	}
+	if len(restored) > 0 {
+		_, _ = fmt.Fprintf(out, "put back: %s\n", strings.Join(restored, ", "))
+	}
+	return err
 }

@@ -1,4 +1,4 @@
-package main
+package install
 
 import (
 	"bytes"
@@ -12,14 +12,15 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/cnibox/cnibox/command/ui"
+
 	"github.com/cnibox/cnibox/netutil"
 )
 
 const (
-	executableName = "cnibox"
-	backupSuffix   = ".cnibox-backup"
-	tempPrefix     = ".cnibox-" // of names that exist only while the folder is locked
-	defaultFarm    = "/opt/cni/bin"
+	backupSuffix = ".cnibox-backup"
+	tempPrefix   = ".cnibox-" // of names that exist only while the folder is locked
+	defaultFarm  = "/opt/cni/bin"
 )
 
 // buildPath stands in the build information of every build of this program, whatever its version, and in no other program's.
@@ -75,9 +76,9 @@ func (f *farm) path(name string) string { return filepath.Join(f.dir, name) }
 // force, a foreign program under one of the names is an error before anything is touched; with it, the program is kept as a
 // backup. It returns the names that were backed up.
 func (f *farm) install(self *os.File, names []string, force bool) (backups []string, err error) {
-	all := []string{executableName}
+	all := []string{ui.Program}
 	for _, name := range names {
-		if name != executableName { // a role's name too
+		if name != ui.Program { // a role's name too
 			all = append(all, name)
 		}
 	}
@@ -108,17 +109,17 @@ func (f *farm) without(names []string) (free, foreign []string, err error) {
 	}
 	for _, name := range names {
 		// A foreign program of the executable's own name stops install: without that there is nothing.
-		if name == executableName || !slices.Contains(foreign, name) {
+		if name == ui.Program || !slices.Contains(foreign, name) {
 			free = append(free, name)
 		}
 	}
-	return free, slices.DeleteFunc(foreign, func(name string) bool { return name == executableName }), nil
+	return free, slices.DeleteFunc(foreign, func(name string) bool { return name == ui.Program }), nil
 }
 
 // installOne makes one name of the farm, under a temporary name first, and puts it in place.
 func (f *farm) installOne(self *os.File, name string, foreign bool, undo *netutil.Undo) error {
 	temp := f.path(tempPrefix + "new-" + name)
-	if name == executableName {
+	if name == ui.Program {
 		if same, err := sameFile(self, f.path(name)); err != nil || same {
 			return err
 		}
@@ -126,10 +127,10 @@ func (f *farm) installOne(self *os.File, name string, foreign bool, undo *netuti
 			return err
 		}
 	} else {
-		if target, err := os.Readlink(f.path(name)); err == nil && target == executableName {
+		if target, err := os.Readlink(f.path(name)); err == nil && target == ui.Program {
 			return nil
 		}
-		if err := os.Symlink(executableName, temp); err != nil {
+		if err := os.Symlink(ui.Program, temp); err != nil {
 			return err
 		}
 	}
@@ -193,7 +194,7 @@ func (f *farm) owns(name string, info fs.FileInfo) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if target == executableName && name != executableName {
+		if target == ui.Program && name != ui.Program {
 			return true, nil
 		}
 		if info, err = os.Stat(path); err != nil { // it leads nowhere, which is not our way

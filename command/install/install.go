@@ -1,4 +1,5 @@
-package main
+// Package install is the commands that put the program and its plugins where runtimes look for them, and take them away.
+package install
 
 import (
 	"context"
@@ -19,7 +20,8 @@ import (
 
 const defaultConf = "/etc/cni/net.d/10-cnibox.conflist"
 
-func installCommand() *cli.Command {
+// Command is `cnibox install`. The names are those of all plugins, told when it runs; version is the program's.
+func Command(version string, all func() []string) *cli.Command {
 	return &cli.Command{
 		Name:  "install",
 		Usage: "copy this program into a folder, with a symlink for each plugin",
@@ -40,11 +42,11 @@ func installCommand() *cli.Command {
 			&cli.BoolFlag{Name: "wait", Usage: "when all is installed, wait for SIGTERM"},
 		},
 		Action: func(c *cli.Context) error {
-			names, err := chosenRoles(c.StringSlice("role"))
+			names, err := chosen(c.StringSlice("role"), all())
 			if err != nil {
 				return err
 			}
-			how := installation{dir: c.String("dir"), names: names, force: c.Bool("force"), skip: c.Bool("skip-foreign")}
+			how := installation{version: version, dir: c.String("dir"), names: names, force: c.Bool("force"), skip: c.Bool("skip-foreign")}
 			switch {
 			case how.force && how.skip:
 				return ui.Usagef("--force and --skip-foreign exclude each other")
@@ -114,10 +116,11 @@ func watch(ctx context.Context, out, errOut io.Writer, conf *confFile) {
 
 // installation is what to install, and how.
 type installation struct {
-	dir   string
-	names []string // of plugins
-	force bool     // replace foreign programs, and keep them
-	skip  bool     // leave foreign programs' names out
+	version string
+	dir     string
+	names   []string // of plugins
+	force   bool     // replace foreign programs, and keep them
+	skip    bool     // leave foreign programs' names out
 }
 
 // install makes the farm and says what it did.
@@ -144,24 +147,35 @@ func install(out io.Writer, self *os.File, how installation) (err error) {
 	if err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintf(out, "installed cnibox %s in %s as %s\n", version, how.dir, strings.Join(names, ", "))
+	_, _ = fmt.Fprintf(out, "installed cnibox %s in %s as %s\n", how.version, how.dir, strings.Join(names, ", "))
 	for _, name := range backups {
 		_, _ = fmt.Fprintf(out, "kept the former %s as %s\n", name, name+backupSuffix)
 	}
 	return nil
 }
 
-// chosenRoles is what --role names, all roles if it is not given.
-func chosenRoles(flags []string) ([]string, error) {
-	table := roleTable()
+// chosen is what --role names, all plugins if it is not given.
+func chosen(flags, all []string) ([]string, error) {
 	if len(flags) == 0 {
-		return sortedNames(table), nil
+		return all, nil
 	}
 	for _, name := range flags {
-		if _, ok := table[name]; !ok {
-			return nil, ui.Usagef("--role %s: no such plugin; there are %s", name, strings.Join(sortedNames(table), ", "))
+		if !slices.Contains(all, name) {
+			return nil, ui.Usagef("--role %s: no such plugin; there are %s", name, strings.Join(all, ", "))
 		}
 	}
 	slices.Sort(flags)
 	return slices.Compact(flags), nil
+}
+
+func dirFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "dir", Usage: "the `FOLDER` where the runtime looks for plugins (CNI_PATH)", Value: defaultFarm,
+		Action: func(_ *cli.Context, dir string) error {
+			if dir == "" {
+				return ui.Usagef("--dir is empty")
+			}
+			return nil
+		},
+	}
 }
