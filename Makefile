@@ -82,8 +82,9 @@ vmtest: $(TOOLS)/gotestsum ## run the tests that need namespaces in virtual mach
 	@scripts/test -vm $(VMTEST_FLAGS)
 
 .PHONY: lint
-lint: $(TOOLS)/golangci-lint ## run golangci-lint: the rules of .golangci.yml, formatting included
+lint: $(TOOLS)/golangci-lint ## run golangci-lint: the rules of .golangci.yml, formatting included; and compile for 32 bits
 	@$(TOOLS)/golangci-lint run ./...
+	@GOARCH=arm CGO_ENABLED=0 go build -o /dev/null .
 
 .PHONY: vuln
 vuln: $(TOOLS)/govulncheck ## look for known vulnerabilities in what is called of other modules and of Go's library
