@@ -80,6 +80,8 @@ func TestDoctorOnANode(t *testing.T) {
 		t.Errorf("exit %d", exit)
 	}
 
+	n.explained(orphan, victim)
+
 	gc := append([]string{"gc", "--from", "-"}, where...)
 	if out, exit := n.status("", gc...); exit != ui.ExitFailure || !strings.Contains(out, "the list is empty") {
 		t.Errorf("gc with an empty list: exit %d\n%s", exit, out)
@@ -98,6 +100,27 @@ func TestDoctorOnANode(t *testing.T) {
 	}
 	if got := len(n.inspected().Attachments); got != n.pods {
 		t.Errorf("%d attachments are left of %d", got, n.pods)
+	}
+}
+
+// explained asks the command explain about both faults, and about ways that are good.
+func (n *shownNode) explained(orphan, victim owner.Owner) {
+	n.t.Helper()
+	for _, tt := range []struct {
+		from, to string
+		exit     int
+		want     string
+	}{
+		{victim.ContainerID, "192.0.2.100:443", ui.ExitFailure, "rule handle 2 of chain ip their c: ip saddr 10.2.0.3 drop"},
+		{containerID(1)[:12], orphan.ContainerID, ui.ExitFailure, "its sandbox is gone, and there is left: interface " + orphan.LinkName()},
+		{containerID(1)[:12], containerID(21)[:12], ui.ExitOK, "arrives at "},
+		{"outside:192.0.2.100", "192.0.2.1:8001", ui.ExitOK, "arrives at "},
+	} {
+		out, exit := n.status("", "explain", tt.from, tt.to)
+		if exit != tt.exit || !strings.Contains(out, tt.want) {
+			n.t.Errorf("explain %s %s: exit %d, no %q in\n%s", tt.from, tt.to, exit, tt.want, out)
+		}
+		n.t.Logf("# cnibox explain %s %s\n%s", tt.from, tt.to, out)
 	}
 }
 

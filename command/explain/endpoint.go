@@ -1,6 +1,8 @@
 package explain
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -73,12 +75,23 @@ func (w *world) container(name string) (e endpoint, err error) {
 		}
 	}
 	if e.space == nil {
-		return e, ui.Usagef("container %s has no sandbox that can be found", ids[0])
+		return e, noSandbox(ids[0], found)
 	}
 	if len(e.addrs) == 0 {
-		return e, ui.Usagef("container %s has no address", ids[0])
+		return e, fmt.Errorf("container %s has no address", ids[0])
 	}
 	return e, nil
+}
+
+// noSandbox says of a container that nothing can come from it or reach it, and what is left of it.
+func noSandbox(id string, attachments []*node.Attachment) error {
+	text := "container " + id + " has no sandbox that can be found"
+	for _, a := range attachments {
+		for _, f := range a.Findings {
+			text += fmt.Sprintf("; %s: %s (%s)", a.Title(), f.Text, f.Fix)
+		}
+	}
+	return errors.New(text)
 }
 
 // splitPort takes a port off: ADDRESS:PORT, [ADDRESS]:PORT, NAME:PORT. An address of IPv6 without brackets has none.
