@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/ipam/dhcp"
 	"github.com/cnibox/cnibox/ipam/hostlocal"
+	"github.com/cnibox/cnibox/netutil/nstest"
 	"github.com/cnibox/cnibox/roles"
 	"github.com/cnibox/cnibox/roles/bridge"
 	"github.com/cnibox/cnibox/roles/firewall"
@@ -137,17 +137,7 @@ func (p *patient) state() string {
 	for _, c := range []string{"ip link", "ip addr show scope global", "ip route", "ip rule", "nft -s list ruleset", "sysctl -a 2>/dev/null | grep -E 'forward|rp_filter|accept_ra'"} {
 		b.WriteString(p.Host.Run("sh", "-c", c))
 	}
-	for _, dir := range []string{p.Host.VarLib, p.Host.RunDir, p.conf} {
-		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.Type().IsRegular() {
-				info, _ := d.Info()
-				text, _ := os.ReadFile(path)
-				fmt.Fprintf(&b, "%s %v %.100q\n", path, info.ModTime(), text)
-			}
-			return nil
-		})
-	}
-	return b.String()
+	return b.String() + nstest.Files(p.Host.VarLib, p.Host.RunDir, p.conf)
 }
 
 // A node with pods that are well, and one with none, has no findings.

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/cnibox/cnibox/netutil/nft"
+
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
@@ -156,7 +158,7 @@ func (w *world) explain(src endpoint, p *eval.Packet) (*Report, error) {
 
 // lead leads a packet from its source.
 func (w *world) lead(src endpoint, p *eval.Packet, follows bool) (*walker, error) {
-	there := &walker{world: w, report: &Report{Src: addrText(p.Src), Dst: p.Dst.String(), Protocol: eval.ProtocolName(p.Proto)}, p: p, follows: follows}
+	there := &walker{world: w, report: &Report{Src: addrText(p.Src), Dst: p.Dst.String(), Protocol: nft.ProtocolName(p.Proto)}, p: p, follows: follows}
 	next := hop(nil)
 	if src.space == nil {
 		in, err := w.comesIn(src)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/cnibox/cnibox/netutil/nft"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/nft/eval"
@@ -39,7 +41,7 @@ func (s *space) listens(p *eval.Packet) string {
 		return ""
 	}
 	defer sock.Close()
-	what := fmt.Sprintf("%s %d", eval.ProtocolName(p.Proto), p.DstPort)
+	what := fmt.Sprintf("%s %d", nft.ProtocolName(p.Proto), p.DstPort)
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		body := make([]byte, diagRequest)
 		body[0], body[1] = family, p.Proto

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/cnibox/cnibox/netutil/nft"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/nft/eval"
@@ -100,7 +102,7 @@ func describe(p *eval.Packet) string {
 	if p.Src.IsValid() {
 		from = p.Src.String()
 	}
-	return eval.ProtocolName(p.Proto) + " " + from + " -> " + to
+	return nft.ProtocolName(p.Proto) + " " + from + " -> " + to
 }
 
 // remember keeps a connection that a space tracks, for when its packets or their answers come again.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/ipam/dhcp"
 	"github.com/cnibox/cnibox/ipam/hostlocal"
+	"github.com/cnibox/cnibox/netutil/nstest"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
 	"github.com/cnibox/cnibox/roles/bandwidth"
@@ -113,17 +113,7 @@ func (n *testNode) state() string {
 	for _, c := range []string{"ip link", "ip addr show scope global", "ip route", "ip -6 route", "ip rule", "nft -s list ruleset", "tc qdisc"} {
 		b.WriteString(n.Host.Run("sh", "-c", c+" | sed 's/packets.*//; s/valid_lft.*//; s/expires.*//' | grep -v fe80"))
 	}
-	for _, dir := range []string{n.Host.VarLib, n.Host.RunDir, n.conf} {
-		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.Type().IsRegular() {
-				info, _ := d.Info()
-				text, _ := os.ReadFile(path)
-				fmt.Fprintf(&b, "%s %v %.200q\n", path, info.ModTime(), text)
-			}
-			return nil
-		})
-	}
-	return b.String()
+	return b.String() + nstest.Files(n.Host.VarLib, n.Host.RunDir, n.conf)
 }
 
 // left is what there is of an attachment, as the command itself sees it.

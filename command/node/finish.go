@@ -4,9 +4,6 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
-	"strconv"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/nft"
 )
@@ -50,7 +47,7 @@ func addressOf(e nft.Entry) netip.Addr {
 func portsOf(a *Attachment, c *conf) (out []*Port) {
 	for _, h := range a.sources.held {
 		for _, p := range h.Ports {
-			port := &Port{Protocol: protocolName(p.Protocol), HostIP: p.HostIP, HostPort: p.HostPort, Addr: p.Addr, Port: p.Port}
+			port := &Port{Protocol: nft.ProtocolName(p.Protocol), HostIP: p.HostIP, HostPort: p.HostPort, Addr: p.Addr, Port: p.Port}
 			for _, c := range p.Conditions {
 				not := ""
 				if c.Negate {
@@ -71,18 +68,6 @@ func portsOf(a *Attachment, c *conf) (out []*Port) {
 		return cmp.Or(cmp.Compare(a.HostPort, b.HostPort), cmp.Compare(a.Protocol, b.Protocol), a.HostIP.Compare(b.HostIP), a.Addr.Compare(b.Addr))
 	})
 	return out
-}
-
-func protocolName(number uint8) string {
-	switch number {
-	case unix.IPPROTO_TCP:
-		return "tcp"
-	case unix.IPPROTO_UDP:
-		return "udp"
-	case unix.IPPROTO_SCTP:
-		return "sctp"
-	}
-	return strconv.Itoa(int(number))
 }
 
 // rulesOf are the features that an attachment has in the packet filter.

@@ -151,16 +151,6 @@ func parseProtocol(key, name string) (uint8, error) {
 	return 0, invalid("%s: %q is none of tcp, udp, sctp", key, name)
 }
 
-func protocolName(protocol uint8) string {
-	switch protocol {
-	case unix.IPPROTO_UDP:
-		return "udp"
-	case unix.IPPROTO_SCTP:
-		return "sctp"
-	}
-	return "tcp"
-}
-
 func parseHostIP(key, value string) (netip.Addr, error) {
 	if value == "" {
 		return netip.Addr{}, nil
@@ -190,7 +180,7 @@ func (m *mapping) String() string {
 	if m.hostIP.IsValid() {
 		port = netip.AddrPortFrom(m.hostIP, m.hostPort).String()
 	}
-	return port + "/" + protocolName(m.protocol)
+	return port + "/" + nft.ProtocolName(m.protocol)
 }
 
 // checkDistinct refuses a host port that two mappings claim.

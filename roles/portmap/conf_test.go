@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cnibox/cnibox/netutil/nft"
+
 	"github.com/cnibox/cnibox/netutil/errcode"
 	"github.com/cnibox/cnibox/netutil/errcode/errtest"
 	"github.com/cnibox/cnibox/roles"
@@ -170,13 +172,13 @@ func FuzzConf(f *testing.F) {
 		entries = append(entries, c.planFamily(pod6, c.conditions6)...)
 		seen := map[string]bool{}
 		for _, p := range portsOf(entries) {
-			if p.HostPort == 0 || p.Port == 0 || protocolName(p.Protocol) == "" {
+			if p.HostPort == 0 || p.Port == 0 || nft.ProtocolName(p.Protocol) == "" {
 				t.Errorf("entry %+v", p)
 			}
 			if p.HostIP.IsValid() && p.HostIP.Is6() != p.Addr.Is6() {
 				t.Errorf("host address %s for container address %s", p.HostIP, p.Addr)
 			}
-			claim := protocolName(p.Protocol) + p.HostIP.String() + itoa(p.HostPort) + p.Addr.String()
+			claim := nft.ProtocolName(p.Protocol) + p.HostIP.String() + itoa(p.HostPort) + p.Addr.String()
 			if seen[claim] {
 				t.Errorf("%s is mapped twice", claim)
 			}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cnibox/cnibox/netutil/nft"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -131,24 +133,7 @@ func protocolName(n byte, k kind) string {
 		}
 		return strconv.Itoa(int(n))
 	}
-	return ProtocolName(n)
-}
-
-// ProtocolName is what people call an IPPROTO_.
-func ProtocolName(n uint8) string {
-	switch n {
-	case unix.IPPROTO_TCP:
-		return "tcp"
-	case unix.IPPROTO_UDP:
-		return "udp"
-	case unix.IPPROTO_SCTP:
-		return "sctp"
-	case unix.IPPROTO_ICMP:
-		return "icmp"
-	case unix.IPPROTO_ICMPV6:
-		return "icmpv6"
-	}
-	return strconv.Itoa(int(n))
+	return nft.ProtocolName(n)
 }
 
 func etherTypeName(n uint16) string {

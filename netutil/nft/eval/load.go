@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"strings"
 
+	"github.com/cnibox/cnibox/netutil/nft"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -51,11 +53,11 @@ func field(base, at, n uint32, six bool, proto uint8) (string, kind) {
 	case unix.NFT_PAYLOAD_TRANSPORT_HEADER:
 		switch {
 		case n == 2 && at == 0 && hasPorts(proto):
-			return ProtocolName(proto) + " sport", kindPort
+			return nft.ProtocolName(proto) + " sport", kindPort
 		case n == 2 && at == 2 && hasPorts(proto):
-			return ProtocolName(proto) + " dport", kindPort
+			return nft.ProtocolName(proto) + " dport", kindPort
 		case n == 1 && at == 0:
-			return ProtocolName(proto) + " type", kindInteger
+			return nft.ProtocolName(proto) + " type", kindInteger
 		case n == 1 && at == 13:
 			return "tcp flags", kindInteger
 		}

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cnibox/cnibox/netutil/nft"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/rawnl"
@@ -45,7 +47,7 @@ func number16(b []byte) uint16 { return binary.NativeEndian.Uint16(b) }
 // xtPorts is struct xt_tcp or xt_udp: ranges of ports, and for TCP flags.
 func (m *machine) xtPorts(name string, info []byte) answer {
 	const protoTCP, invSource, invDest, invFlags = "tcp", 1, 2, 4
-	if ProtocolName(m.p.Proto) != name {
+	if nft.ProtocolName(m.p.Proto) != name {
 		return no
 	}
 	inv := info[8]
