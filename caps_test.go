@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -60,19 +61,23 @@ func (st *stage) wantWhole(call func(verb string, c nodeCall) reply) {
 	st.wantClean("after DEL")
 }
 
-// Plugins work with the capabilities that they are documented to need, and none of these can be done without: then the error says why.
-func TestCapabilities(t *testing.T) {
-	t.Parallel()
+// bounded is the beginning of a command line by which a program has these capabilities and no others.
+func bounded(t *testing.T, caps ...string) []string {
+	t.Helper()
 	setpriv, err := exec.LookPath("setpriv")
 	if err != nil {
 		t.Skip(err)
 	}
+	return []string{setpriv, "--bounding-set", strings.Join(append([]string{"-all"}, caps...), ","), "--inh-caps=-all", "--"}
+}
+
+// Plugins work with the capabilities that they are documented to need, and none of these can be done without: then the error says why.
+func TestCapabilities(t *testing.T) {
+	t.Parallel()
 	onStages(t, append(scenes(t), fusedScene()), func(t *testing.T, st *stage) {
 		with := func(caps ...string) func(string, nodeCall) reply {
-			bounds := strings.Join(append([]string{"-all"}, caps...), ",")
-			return func(verb string, c nodeCall) reply {
-				return st.callBy([]string{setpriv, "--bounding-set", bounds, "--inh-caps=-all", "--"}, nil, verb, c)
-			}
+			by := bounded(t, caps...)
+			return func(verb string, c nodeCall) reply { return st.callBy(by, nil, verb, c) }
 		}
 		needed := st.scene.capabilities()
 		st.wantWhole(with(needed...))
@@ -87,4 +92,24 @@ func TestCapabilities(t *testing.T) {
 			st.wantClean("after an ADD without " + missing)
 		}
 	})
+}
+
+// What looks at a node needs no more than plugins do, and changes nothing.
+func TestCapabilitiesToLook(t *testing.T) {
+	t.Parallel()
+	n := newShownNode(t)
+	n.attach(lanList, 2)
+	n.attach(podsList, 1)
+	n.grow()
+	for _, args := range []string{"inspect", "topology", "explain 0001 0003", "ipam list"} {
+		whole, exit := n.status("", strings.Fields(args)...)
+		if exit != 0 {
+			t.Fatalf("%s: exit %d\n%s", args, exit, whole)
+		}
+		by := append(bounded(t, "+net_admin", "+sys_admin"), filepath.Join(n.farm, "cnibox"))
+		out, err := n.Host.Try(by[0], append(by[1:], strings.Fields(args)...)...)
+		if err != nil || out != whole {
+			t.Errorf("%s: %v\n%s\nwith all capabilities:\n%s", args, err, out, whole)
+		}
+	}
 }
