@@ -20,7 +20,7 @@ type Config struct {
 	VNI      uint32         // VXLAN network identifier, 1 to 2^24-1
 	Port     uint16         // UDP; all nodes have the same
 	Device   string         // underlay: the link that leads to the peers; empty: that of Underlay
-	Underlay netip.Addr     // this node's address there; the zero Addr: the first of Device, or the one by which the first peer is reached
+	Underlay netip.Addr     // this node's address there; the zero Addr: the first of Device, or the one that towardsPeers finds
 	MTU      int            // bytes, of a packet in the tunnel; 0: what the underlay leaves
 	Direct   bool           // peers on the same link are reached without the tunnel
 	Subnets  []netip.Prefix // of the node's pods; bridged: of the pods of all nodes

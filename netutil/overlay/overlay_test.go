@@ -398,6 +398,22 @@ func TestRemoveLeavesNothing(t *testing.T) {
 	}
 }
 
+// Of a host with several addresses the list tells which one is the tunnel's, whatever address the kernel would send from.
+func TestTheListTellsTheAddress(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, false)
+	h := c.hosts[0]
+	h.Run("sh", "-ec", "ip addr del 192.0.2.1/24 dev eth0; ip addr add 192.0.2.200/24 dev eth0; ip addr add 192.0.2.1/24 dev eth0")
+	conf := c.config(h)
+	conf.Underlay = netip.Addr{}
+	h.must(t, conf)
+	c.hosts[1].must(t, c.config(c.hosts[1]))
+	if out := h.Run("ip", "-d", "link", "show", "vxlan42"); !strings.Contains(out, " local 192.0.2.1 ") {
+		t.Errorf("the device is\n%s", out)
+	}
+	c.wantAllPairs()
+}
+
 // A host that somebody has set up by hand is a peer like others.
 func TestAPlainVXLANHostIsAPeer(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/errcode"
@@ -87,8 +88,19 @@ func subnetsOf(n *netutil.Namespace, l *rtnl.Link) (all []netip.Prefix, err erro
 // usable tells whether other hosts can be reached from an address.
 func usable(a netip.Addr) bool { return !a.IsLoopback() && !a.IsLinkLocalUnicast() }
 
-// towardsPeers is the address by which the first peer is reached that is not this node.
+// towardsPeers is the address under which the list knows this node, by its subnets; where it does not, the one by which the first peer is reached
+// that is not this node.
 func towardsPeers(n *netutil.Namespace, c *Config) (netip.Addr, error) {
+	for _, p := range c.Peers {
+		if !slices.ContainsFunc(p.Subnets, func(s netip.Prefix) bool { return slices.Contains(c.Subnets, s) }) {
+			continue
+		}
+		for _, a := range p.Underlay {
+			if _, local, err := netutil.SourceTowards(n, a); err == nil && local {
+				return a, nil
+			}
+		}
+	}
 	for _, p := range c.Peers {
 		for _, a := range p.Underlay {
 			source, local, err := netutil.SourceTowards(n, a)

@@ -17,7 +17,7 @@ import (
 type conf struct {
 	VNI           int             `json:"vni" required:"true" min:"1" max:"16777215" doc:"the network's number in the tunnel, 1 to 16777215; the same on all nodes"`
 	Port          *int            `json:"port" min:"1" max:"65535" default:"4789" doc:"UDP port of the tunnel; the same on all nodes"`
-	Underlay      string          `json:"underlay" doc:"this node's address there, or the interface that has it; without, the address from which the first peer is reached"`
+	Underlay      string          `json:"underlay" doc:"this node's address there, or the interface that has it; without, the one that the list has for this node's subnets, or else the one from which the first peer is reached"`
 	Peers         json.RawMessage `json:"peers" type:"list" doc:"all nodes; this one may be among them, so that one list serves all"`
 	PeersFile     string          `json:"peersFile" file:"root" doc:"a file that holds the list, in place of 'peers'; each ADD sees whether it has changed, so it must be replaced as a whole (rename). It is root's, nobody else may write to it, and it has at most 8 MiB"`
 	NodeSubnets   []string        `json:"nodeSubnets" doc:"this node's subnets, as the others list them; without, those of the ranges of 'ipam'"`
