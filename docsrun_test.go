@@ -58,15 +58,12 @@ func peersOfPage(t *testing.T) string {
 // attachExample adds, checks and deletes a pod of a list, or of a single plugin.
 func (n *shownNode) attachExample(text string) {
 	n.t.Helper()
+	if !strings.Contains(text, `"plugins"`) { // a single plugin, as a runtime takes it
+		text = fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "podnet", "plugins": [%s]}`, text)
+	}
 	list, err := libcni.NetworkConfFromBytes([]byte(text))
 	if err != nil {
-		single, err2 := libcni.NetworkPluginConfFromBytes([]byte(text))
-		if err2 != nil {
-			n.t.Fatal(err, err2)
-		}
-		if list, err = libcni.ConfListFromConf(single); err != nil {
-			n.t.Fatal(err)
-		}
+		n.t.Fatal(err)
 	}
 	pod := nstest.New(n.t, "pod")
 	rt := &libcni.RuntimeConf{ContainerID: containerID(1), NetNS: pod.Path, IfName: "eth0"}
