@@ -1,11 +1,12 @@
 package main
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -390,17 +391,36 @@ func TestTop(t *testing.T) {
 	if busiest[1] != "shop/lan-1" || !strings.HasSuffix(busiest[3], "k") && !strings.HasSuffix(busiest[3], "M") {
 		t.Errorf("the busiest is %q", busiest)
 	}
-	var printed bytes.Buffer
-	watch := exec.Command(filepath.Join(n.farm, "cnibox"), "inspect", "--watch", "--interval", "100ms")
-	watch.Stdout = &printed
-	err := n.Host.Do(func() error {
-		if err := watch.Start(); err != nil {
+	n.wantWatch()
+}
+
+// wantWatch has inspect show the node again and again until it is interrupted, which is no failure.
+func (n *shownNode) wantWatch() {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
+	defer cancel()
+	var watch *exec.Cmd
+	var out io.Reader
+	err := n.Host.Do(func() (err error) {
+		watch = exec.CommandContext(ctx, filepath.Join(n.farm, "cnibox"), "inspect", "--watch", "--interval", "100ms")
+		if out, err = watch.StdoutPipe(); err != nil {
 			return err
 		}
-		time.AfterFunc(time.Second, func() { _ = watch.Process.Signal(os.Interrupt) })
-		return watch.Wait()
+		return watch.Start()
 	})
-	if err != nil || strings.Count(printed.String(), "----\n") < 2 {
-		t.Errorf("interrupted: %v, printed %s", err, &printed)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	pictures := 0
+	for lines := bufio.NewScanner(out); pictures < 2 && lines.Scan(); {
+		if lines.Text() == "----" {
+			pictures++
+		}
+	}
+	if err := watch.Process.Signal(os.Interrupt); err != nil {
+		n.t.Error(err)
+	}
+	if err := watch.Wait(); err != nil || pictures < 2 {
+		n.t.Errorf("interrupted after %d pictures: %v", pictures, err)
 	}
 }
