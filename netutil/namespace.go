@@ -4,8 +4,10 @@ package netutil
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +29,7 @@ type Namespace struct {
 	path  string
 	own   bool // the process itself runs in it
 	file  *os.File
+	wait  time.Duration  // for the lock, at most; 0: as long as it takes
 	route *rawnl.Socket  // rtnetlink(7)
 	nft   unsafe.Pointer // *nft.Tables
 }
@@ -112,10 +115,31 @@ func (n *Namespace) Same(other *Namespace) (bool, error) {
 // of its operations; it must not be asked for anything while the lock is held here.
 func (n *Namespace) Lock() (unlock func(), err error) {
 	defer trace.Start("lock", "", n.path).End()
-	if err := eintr.Retry(func() error { return unix.Flock(n.FD(), unix.LOCK_EX) }); err != nil {
+	if err := n.flock(); err != nil {
 		return nil, errcode.Errorf(errcode.Kernel, "lock %s: %w", n.path, err)
 	}
 	return func() { _ = unix.Flock(n.FD(), unix.LOCK_UN) }, nil
+}
+
+// WaitAtMost bounds how long the lock is waited for, here and by the packet filter. A plugin waits as long as its runtime lets it; who only looks at
+// a node should rather say that a plugin hangs.
+func (n *Namespace) WaitAtMost(d time.Duration) { n.wait = d }
+
+// flock takes the lock.
+func (n *Namespace) flock() error {
+	if n.wait == 0 {
+		return eintr.Retry(func() error { return unix.Flock(n.FD(), unix.LOCK_EX) })
+	}
+	const pause = 20 * time.Millisecond // between two tries, as flock(2) knows no limit
+	for end := time.Now().Add(n.wait); ; time.Sleep(pause) {
+		err := eintr.Retry(func() error { return unix.Flock(n.FD(), unix.LOCK_EX|unix.LOCK_NB) })
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("another process of cnibox has had it for %s, perhaps a plugin that hangs; /proc/locks tells which", n.wait)
+		}
+	}
 }
 
 // socket opens a netlink socket of the protocol in the namespace.

@@ -61,6 +61,7 @@ func Open(c *cli.Context, table roles.Table) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	host.WaitAtMost(node.LockWait)
 	return &Node{
 		Host: host, Table: table, Networks: all, ConfDir: c.String("conf-dir"), DataDir: c.String("data-dir"), LeaseDir: daemon.DefaultState, Plugins: c.String("plugin-dir"),
 	}, nil

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cnibox/cnibox/command/node"
 	"github.com/cnibox/cnibox/ipam/hostlocal"
 	"github.com/cnibox/cnibox/ipam/static"
+	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/nstest"
 	"github.com/cnibox/cnibox/netutil/owner"
 	"github.com/cnibox/cnibox/roles"
@@ -234,5 +236,37 @@ func TestHealthyAllTheSame(t *testing.T) {
 				t.Errorf("%+v", a)
 			}
 		}
+	}
+}
+
+// A plugin that hangs with the lock in its hands does not hold up who looks: the rest of the node is told, and that something could not be seen.
+func TestHungPlugin(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.add("a", "lan", `bridge, "bridge": "br0", "isGateway": true, `+local("10.1.0.0/24"))
+	if err := n.Host.Do(func() error {
+		hung, err := netutil.Current()
+		if err != nil {
+			return err
+		}
+		defer hung.Close()
+		unlock, err := hung.Lock()
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		snapshot, err := node.Read(t.Context(), node.Options{LockWait: 50 * time.Millisecond})
+		if err != nil {
+			return err
+		}
+		if len(snapshot.Problems) != 1 || !strings.Contains(snapshot.Problems[0], "packet filter: ") || !strings.Contains(snapshot.Problems[0], "perhaps a plugin that hangs") {
+			t.Errorf("problems %q", snapshot.Problems)
+		}
+		if a := n.of(snapshot, "a"); a.Link == nil || a.HostLink == nil {
+			t.Errorf("%+v", a)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -27,6 +27,8 @@ type Options struct {
 	Overlay string   // folder of overlays' settings
 
 	Youth time.Duration // how long an attachment may be unfinished, as a plugin may be at it; less than 0: not at all
+
+	LockWait time.Duration // for what plugins lock, at most
 }
 
 func (o Options) withDefaults() Options {
@@ -49,6 +51,9 @@ func (o Options) withDefaults() Options {
 	text(&o.Overlay, overlay.DefaultState)
 	if o.Youth == 0 {
 		o.Youth = 5 * time.Second
+	}
+	if o.LockWait == 0 {
+		o.LockWait = LockWait
 	}
 	return o
 }
@@ -100,6 +105,9 @@ func (n *Node) confirm(before *Node) {
 	}
 }
 
+// LockWait is how long commands wait for what plugins lock, each only as long as it asks the kernel something.
+const LockWait = 10 * time.Second
+
 // reader is a snapshot in the making.
 type reader struct {
 	Options
@@ -122,6 +130,7 @@ func read(o Options) (*Node, error) {
 		return nil, err
 	}
 	defer host.Close()
+	host.WaitAtMost(o.LockWait)
 	// What ADD makes last is read first, and the links last: so what is kept of an attachment is not seen without its link because it was made in between.
 	held, err := netutil.NFT(host).Holdings()
 	r.problem("packet filter", err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cnibox/cnibox/command/node"
 	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/roles/firewall"
@@ -33,6 +34,7 @@ func Filter(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer host.Close()
+	host.WaitAtMost(node.LockWait) // the timer comes again
 	restored, err := netutil.NFT(host).Restore()
 	errs := []error{err}
 	for _, r := range restored {
