@@ -161,6 +161,30 @@ func TestHealthy(t *testing.T) {
 	}
 }
 
+// A bridge without a gateway is a switch. That the host does not forward, and has an address of the same subnet elsewhere, is meant so: neither is told,
+// and --fix makes no router of the host.
+func TestSwitch(t *testing.T) {
+	t.Parallel()
+	p := newPatient(t)
+	conf := `{"cniVersion":"1.1.0","name":"blue","plugins":[{"type":"bridge","bridge":"blue0","ipam":{"type":"host-local","subnet":"10.221.0.0/24"}}]}`
+	p.write("10-blue.conflist", conf)
+	p.Add(fused.Name, "a", strings.Replace(conf, `"plugins"`, `"type":"cnibox","plugins"`, 1))
+	for _, known := range []bool{true, false} {
+		if !known { // by its configuration
+			p.write("10-blue.conflist", strings.ReplaceAll(strings.Replace(list0, "blue", "other", 2), "221", "222"))
+		}
+		p.Host.Run("sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0")
+		p.Host.Run("ip", "addr", "replace", "10.221.0.200/24", "dev", "uplink")
+		p.Host.Run("nft", "add table inet other; add chain inet other f { type filter hook forward priority 5; policy drop; }")
+		if found, _ := p.doctor("--fix", "--only", "forwarding", "--only", "subnets", "--only", "filter"); found != "" {
+			t.Error(found)
+		}
+		if on := p.Host.Run("sysctl", "-n", "net.ipv4.ip_forward"); strings.TrimSpace(on) != "0" {
+			t.Error("the host forwards now")
+		}
+	}
+}
+
 // Each fault is found and named; without --fix nothing is changed; with --fix the safe ones are repaired, and a second look finds nothing more.
 func TestFaults(t *testing.T) {
 	t.Parallel()

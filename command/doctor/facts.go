@@ -48,6 +48,10 @@ type mainConf struct {
 	Bridge string `json:"bridge"`
 	Master string `json:"master"`
 	MTU    int    `json:"mtu"`
+
+	IsGateway        bool `json:"isGateway"`
+	IsDefaultGateway bool `json:"isDefaultGateway"`
+	IPMasq           bool `json:"ipMasq"`
 }
 
 // youth is how long an attachment may be unfinished.
@@ -58,6 +62,7 @@ func gather(c *cli.Context, table roles.Table, kinds map[string]string) (*facts,
 	if err != nil {
 		return nil, err
 	}
+	host.WaitAtMost(node.LockWait)
 	f := &facts{
 		host: host, kinds: kinds, confDir: c.String("conf-dir"), plugins: c.String("plugin-dir"), roles: c.StringSlice("role"), older: c.Duration("older-than"), ctx: c.Context,
 	}
@@ -112,9 +117,24 @@ func (n *network) has(plugin string) bool {
 	return slices.ContainsFunc(n.Plugins, func(p networks.Plugin) bool { return p.Type == plugin || p.IPAM == plugin })
 }
 
-// routed tells whether the host forwards what pods of the network send beyond it.
+// routed tells whether the host forwards what pods of the network send beyond it. A bridge without a gateway is a switch: the host routes nothing.
 func (n *network) routed() bool {
-	return slices.ContainsFunc([]string{"bridge", "ptp", "vxlan", "flannel", "tap"}, n.has)
+	if n.has("bridge") {
+		return n.main.IsGateway || n.main.IsDefaultGateway || n.main.IPMasq
+	}
+	return slices.ContainsFunc([]string{"ptp", "vxlan", "flannel", "tap"}, n.has)
+}
+
+// routesFor tells whether the host forwards what a pod sends beyond it. Where the network's configuration is not known, an address on the bridge tells.
+func (f *facts) routesFor(a *node.Attachment) bool {
+	if a.HostLink == nil {
+		return false
+	}
+	if n := f.networkOf(a.Network); len(n.Plugins) > 0 {
+		return n.routed()
+	}
+	bridge := f.node.Host.Named(a.Bridge)
+	return bridge == nil || slices.ContainsFunc(bridge.Addresses, func(p netip.Prefix) bool { return !p.Addr().IsLinkLocalUnicast() })
 }
 
 // is6 tells whether a network has addresses of a family.

@@ -80,6 +80,7 @@ type probe struct {
 	of      *node.Attachment
 	link    *node.Link // by which it is connected to the host; nil: not made yet
 	addr    netip.Addr
+	routed  bool // the host forwards what it sends
 }
 
 // probes are the pods whose packets the host forwards, and one for each network that has none.
@@ -95,7 +96,7 @@ func (f *facts) probes() (out []probe) {
 			link = master
 		}
 		for _, addr := range a.Addrs() {
-			out = append(out, probe{n, title(a), a, link, addr})
+			out = append(out, probe{n, title(a), a, link, addr, f.routesFor(a)})
 		}
 		have[a.Network] = true
 	}
@@ -105,7 +106,7 @@ func (f *facts) probes() (out []probe) {
 			continue
 		}
 		for _, s := range n.Subnets {
-			out = append(out, probe{network: n, link: f.node.Host.Named(n.main.Bridge), addr: s.Addr().Next().Next()})
+			out = append(out, probe{network: n, link: f.node.Host.Named(n.main.Bridge), addr: s.Addr().Next().Next(), routed: true})
 		}
 	}
 	return out
@@ -184,7 +185,7 @@ func (p *prober) probe(pod probe) {
 	inside, out := deviceOf(pod.link), deviceOf(p.out)
 	far := outside(pod.addr)
 	q := &eval.Packet{Src: pod.addr, Dst: far, Proto: unix.IPPROTO_TCP, SrcPort: clientPort, DstPort: webPort}
-	if p.pass(&pod, toOutside, q, inside, out) {
+	if pod.routed && p.pass(&pod, toOutside, q, inside, out) {
 		back := &eval.Packet{Src: q.Dst, Dst: q.Src, Proto: q.Proto, SrcPort: q.DstPort, DstPort: q.SrcPort, Reply: true, Conn: q.Conn}
 		p.pass(&pod, fromOutside, back, out, inside)
 	}

@@ -27,7 +27,7 @@ func forwarding(f *facts, l *list) {
 func (f *facts) forwards(v6 bool, l *list, parts ...string) {
 	var who []string
 	for _, a := range f.node.Attachments {
-		if a.HostLink != nil && slices.ContainsFunc(a.Addrs(), func(addr netip.Addr) bool { return addr.Is6() == v6 }) {
+		if f.routesFor(a) && slices.ContainsFunc(a.Addrs(), func(addr netip.Addr) bool { return addr.Is6() == v6 }) {
 			who = append(who, a.Network)
 		}
 	}
