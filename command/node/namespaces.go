@@ -90,14 +90,19 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// findProcesses adds the namespaces of processes. Those that end meanwhile, and those that may not be looked at, are passed over.
-func (p places) findProcesses() {
+// findProcesses adds the namespaces of processes. Those that end meanwhile are passed over; that this one lacks the right to look at
+// others' is an error, as who is in them would be taken for dead.
+func (p places) findProcesses() error {
 	dir, err := os.Open("/proc")
 	if err != nil {
-		return
+		return err
 	}
 	defer func() { _ = dir.Close() }()
-	names, _ := dir.Readdirnames(-1)
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	hidden := 0
 	for _, name := range names {
 		pid, err := strconv.Atoi(name)
 		if err != nil {
@@ -105,13 +110,24 @@ func (p places) findProcesses() {
 		}
 		path := "/proc/" + name + "/ns/net"
 		target, err := os.Readlink(path)
-		if err != nil {
-			continue
+		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+			hidden++
 		}
 		if inode, ok := inodeOf(target); ok {
 			p.add(inode, path, pid)
 		}
 	}
+	if hidden > 0 && !maySeeAll() {
+		return fmt.Errorf("those of %d processes are hidden from this one: it wants CAP_SYS_PTRACE", hidden)
+	}
+	return nil
+}
+
+// maySeeAll tells whether the thread has CAP_SYS_PTRACE. A process that is hidden all the same, as by a security module, is no pod's.
+func maySeeAll() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	return unix.Capget(&header, &sets[0]) == nil && sets[0].Effective>>unix.CAP_SYS_PTRACE&1 == 1
 }
 
 // findPath adds the namespace that a path leads to, if it does to one; it returns its inode.
@@ -158,10 +174,9 @@ func (r *reader) readNamespaces(paths []string) error {
 	defer hostSocket.Close()
 
 	found := places{}
-	if text, err := os.ReadFile("/proc/self/mountinfo"); err == nil {
-		found.findMounted(text)
-	}
-	found.findProcesses()
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	found.findMounted(text)
+	hidden := errors.Join(err, found.findProcesses())
 	for _, path := range paths {
 		found.findPath(path)
 	}
@@ -174,6 +189,10 @@ func (r *reader) readNamespaces(paths []string) error {
 	slices.SortFunc(r.node.Namespaces, func(a, b *Namespace) int { return cmp.Compare(a.Inode, b.Inode) })
 	if r.readSandboxes(hostSocket, int(hostFile.Fd())); r.unseen > 0 {
 		r.problem("network namespaces", fmt.Errorf("%d could not be entered", r.unseen))
+	}
+	if hidden != nil && os.Geteuid() == 0 { // of others read tells
+		r.unseen++
+		r.problem("network namespaces", hidden)
 	}
 	// The host comes last: a link that a sandbox leads to was there before, and is only gone here if it is gone there.
 	if err := r.node.Host.read(hostSocket); err != nil {

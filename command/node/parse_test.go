@@ -1,9 +1,14 @@
 package node
 
 import (
+	"os/exec"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cnibox/cnibox/netutil/owner"
 )
@@ -96,5 +101,37 @@ func TestEachNamespaceOnce(t *testing.T) {
 	p.add(7, "/proc/4/ns/net", 4)
 	if ns := p[7]; len(p) != 1 || ns.Path != "/run/netns/a" || ns.PID != 3 {
 		t.Errorf("%+v", ns)
+	}
+}
+
+// A process of another user that may not be looked at, as for root without CAP_SYS_PTRACE, is told of: who is with it might be taken for dead.
+func TestHiddenProcesses(t *testing.T) {
+	t.Parallel()
+	const nobody = 65534
+	c := exec.Command("sleep", "60")
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = c.Process.Kill(), c.Wait() }()
+	if err := (places{}).findProcesses(); err != nil {
+		t.Errorf("with all rights: %v", err)
+	}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread goes with what it lacks
+		h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var d [2]unix.CapUserData
+		if err := unix.Capget(&h, &d[0]); err != nil {
+			t.Error(err)
+		}
+		d[0].Effective &^= 1 << unix.CAP_SYS_PTRACE
+		if err := unix.Capset(&h, &d[0]); err != nil {
+			t.Error(err)
+		}
+		done <- (places{}).findProcesses()
+	}()
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "CAP_SYS_PTRACE") {
+		t.Errorf("without CAP_SYS_PTRACE: %v", err)
 	}
 }
