@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 
@@ -33,6 +34,9 @@ func kernel(f *facts, l *list) {
 	}
 	defer t.Close()
 	for _, x := range features() {
+		if !f.tries(&x) {
+			continue
+		}
 		err := x.try(t)
 		switch {
 		case err == nil:
@@ -76,6 +80,16 @@ func (f *facts) needs(x *feature) bool {
 		}
 	}
 	return false
+}
+
+// tries tells whether a feature is tried. The modules dummy and ifb make devices on the host as they are loaded (dummy0, ifb0, ifb1), and these stay: where nobody
+// needs them, they are not loaded just to know.
+func (f *facts) tries(x *feature) bool {
+	if x.module != "dummy" && x.module != "ifb" || f.needs(x) {
+		return true
+	}
+	_, err := os.Stat("/sys/module/" + x.module)
+	return err == nil
 }
 
 // features are all of them.

@@ -83,3 +83,20 @@ func TestOneLine(t *testing.T) {
 		t.Errorf("got %q", l[0].What)
 	}
 }
+
+// No module is loaded that leaves devices on the host, unless a plugin needs it.
+func TestModulesThatLeaveDevices(t *testing.T) {
+	t.Parallel()
+	for _, x := range features() {
+		leaves := x.module == "dummy" || x.module == "ifb"
+		if _, err := os.Stat("/sys/module/" + x.module); err == nil {
+			leaves = false
+		}
+		if (&facts{}).tries(&x) == leaves {
+			t.Errorf("%s is tried where nobody needs it: %v", x.name, !leaves)
+		}
+		if !(&facts{roles: strings.Fields(x.plugins)}).tries(&x) {
+			t.Errorf("%s is not tried where it is needed", x.name)
+		}
+	}
+}
