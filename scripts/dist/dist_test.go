@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -244,5 +245,59 @@ func TestUnitsCallCommands(t *testing.T) {
 		if !strings.Contains(string(text), "\nExecStart=/usr/bin/cnibox ") || !strings.Contains(string(text), "\nCapabilityBoundingSet=CAP_NET_ADMIN") {
 			t.Errorf("%s: no command or no bounds", unit)
 		}
+	}
+}
+
+// Maintainer scripts never fail, whatever systemd says, and put the plugins back where a removal was called off (dpkg's abort-remove).
+func TestMaintainerScripts(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ script, args, want string }{
+		{"postinstall", "configure", "install --skip-foreign"},
+		{"postinstall", "configure 1.0", "install --skip-foreign"},
+		{"postinstall", "abort-remove", "install --skip-foreign"},
+		{"postinstall", "abort-remove in-favour other 2.0", "install --skip-foreign"},
+		{"postinstall", "abort-upgrade 2.0", ""},
+		{"postinstall", "abort-deconfigure in-favour other 2.0", ""},
+		{"postinstall", "1", "install --skip-foreign"},
+		{"postinstall", "2", "install --skip-foreign"},
+		{"preremove", "remove", "uninstall"},
+		{"preremove", "remove in-favour other 2.0", "uninstall"},
+		{"preremove", "upgrade 2.0", ""},
+		{"preremove", "failed-upgrade 1.0", ""},
+		{"preremove", "deconfigure in-favour other 2.0", ""},
+		{"preremove", "0", "uninstall"},
+		{"preremove", "1", ""},
+		{"postremove", "remove", ""},
+		{"postremove", "purge", ""},
+		{"postremove", "upgrade 2.0", ""},
+		{"postremove", "abort-install", ""},
+		{"postremove", "disappear", ""},
+		{"postremove", "0", ""},
+		{"postremove", "1", ""},
+	} {
+		t.Run(tt.script+" "+tt.args, func(t *testing.T) {
+			t.Parallel()
+			text, err := os.ReadFile("../../packaging/scripts/" + tt.script)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			// Everything fails after it has said that it was called, and systemd runs.
+			for _, name := range []string{"cnibox", "systemctl"} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\necho \"$@\" >>"+dir+"/"+name+".called\nexit 1\n"), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			moved := strings.NewReplacer("/usr/bin/cnibox", dir+"/cnibox", "/run/systemd/system", dir, "/opt/cni", dir+"/opt/cni").Replace(string(text))
+			c := exec.Command("sh", append([]string{"-c", moved, tt.script}, strings.Fields(tt.args)...)...)
+			c.Env = []string{"PATH=" + dir + ":/usr/bin:/bin"}
+			if out, err := c.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+			called, _ := os.ReadFile(filepath.Join(dir, "cnibox.called"))
+			if strings.TrimSpace(string(called)) != tt.want {
+				t.Errorf("called cnibox %q, want %q", called, tt.want)
+			}
+		})
 	}
 }
