@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -86,7 +87,7 @@ func (n *Node) Snapshot(ctx context.Context, youth time.Duration) (*node.Node, e
 		youth = -1 // not at all
 	}
 	return node.Read(ctx, node.Options{
-		Stores: []string{cmp.Or(n.DataDir, store.DefaultDir)}, Caches: cacheDirs(), Confs: []string{n.ConfDir}, Leases: n.LeaseDir,
+		Stores: []string{filepath.Clean(cmp.Or(n.DataDir, store.DefaultDir))}, Caches: cacheDirs(), Confs: []string{n.ConfDir}, Leases: n.LeaseDir,
 		Youth: youth,
 	})
 }
@@ -148,12 +149,12 @@ func (f *finder) of(o owner.Owner) *Attachment {
 
 // addresses notes where host-local keeps what it has given out.
 func (f *finder) addresses() error {
-	dirs := []string{cmp.Or(f.DataDir, store.DefaultDir)}
+	dirs := []string{filepath.Clean(cmp.Or(f.DataDir, store.DefaultDir))}
 	for _, n := range f.Networks {
 		for _, p := range n.Plugins {
 			pools, _ := hostlocal.ReadPools(p.Conf)
-			if dir := pools.DataDir; dir != "" && !slices.Contains(dirs, dir) {
-				dirs = append(dirs, dir)
+			if dir := pools.DataDir; dir != "" && !slices.Contains(dirs, filepath.Clean(dir)) {
+				dirs = append(dirs, filepath.Clean(dir))
 			}
 		}
 	}

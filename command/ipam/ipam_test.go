@@ -140,3 +140,25 @@ func (n *testNode) state() string {
 	})
 	return b.String()
 }
+
+// One folder by two names is one, and what files say does nothing to a terminal.
+func TestFolderTwice(t *testing.T) {
+	t.Parallel()
+	n := &testNode{t, t.TempDir(), t.TempDir(), t.TempDir()}
+	n.configure("10-blue.conf", `{"name":"blue","type":"bridge","ipam":{"type":"host-local","dataDir":"`+n.data+`/","subnet":"10.1.0.0/24"}}`)
+	n.reserve("blue", "pod", "10.1.0.2", "10.1.0.9")
+	if out, err := n.run("list"); err != nil || strings.Count(out, "10.1.0.2 ") != 1 || strings.Contains(out, "too") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	odd := "o\x1b[2Jdd"
+	if err := os.Mkdir(filepath.Join(n.data, odd), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	n.file(odd, "10.1.0.2", "pod\r\neth0")
+	n.file(odd, "10.1.0.3", "pod\r\neth0")
+	list, err := n.run("list")
+	release, err2 := n.run("release", "10.1.0.3")
+	if err != nil || err2 != nil || !strings.Contains(list, "o?[2Jdd") || !strings.Contains(release, "o?[2Jdd") || strings.Contains(list+release, "\x1b") {
+		t.Errorf("%v, %v\n%q\n%q", err, err2, list, release)
+	}
+}

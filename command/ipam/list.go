@@ -34,7 +34,7 @@ func list(out io.Writer, p Place, asJSON bool) error {
 			if r.Address.IsValid() {
 				address = r.Address.String()
 			}
-			table.Row(node.Printable(all[i].Name), address, orNone(r.ContainerID), orNone(r.IfName), r.Since.Format(time.DateTime), r.Kind, colours.Doubtful(r.Problem))
+			table.Row(node.Printable(all[i].Name), address, orNone(r.ContainerID), orNone(r.IfName), r.Since.Format(time.DateTime), r.Kind, colours.Doubtful(node.Printable(r.Problem)))
 		}
 	}
 	if rows > 0 {
@@ -43,12 +43,12 @@ func list(out io.Writer, p Place, asJSON bool) error {
 	}
 	pools := ui.NewTable("NETWORK", "RANGES", "USED", "OF", "")
 	for i := range all {
-		n := &all[i]
+		n, name := &all[i], node.Printable(all[i].Name)
 		for _, p := range n.Pools {
-			pools.Row(n.Name, p.Ranges, strconv.Itoa(p.Reserved), size(p.Size), p.fill(colours))
+			pools.Row(name, p.Ranges, strconv.Itoa(p.Reserved), size(p.Size), p.fill(colours))
 		}
 		if len(n.Pools) == 0 {
-			pools.Row(n.Name, "not known", strconv.Itoa(len(n.Reservations)), "", "")
+			pools.Row(name, "not known", strconv.Itoa(len(n.Reservations)), "", "")
 		}
 	}
 	return errors.Join(err, pools.Write(out))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cnibox/cnibox/command/node"
 	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/ipam/store"
 )
@@ -68,7 +69,7 @@ func (n *Network) release(c *cli.Context, chosen []Reservation) error {
 	out := c.App.Writer
 	if !c.Bool("yes") {
 		for _, r := range drop {
-			_, _ = fmt.Fprintf(out, "would release %s of %s, %s\n", r.Addr, n.Name, r.Holder)
+			_, _ = fmt.Fprintf(out, "would release %s\n", said(n, r))
 		}
 		_, err := fmt.Fprintln(out, "nothing was changed; --yes does it")
 		return err
@@ -79,10 +80,15 @@ func (n *Network) release(c *cli.Context, chosen []Reservation) error {
 	}
 	dropped, err := s.Drop(drop...)
 	for _, r := range dropped {
-		_, _ = fmt.Fprintf(out, "released %s of %s, %s\n", r.Addr, n.Name, r.Holder)
+		_, _ = fmt.Fprintf(out, "released %s\n", said(n, r))
 	}
 	if err == nil && len(dropped) < len(drop) {
 		err = fmt.Errorf("%d of %d addresses have become somebody else's meanwhile", len(drop)-len(dropped), len(drop))
 	}
 	return err
+}
+
+// said is a reservation as people are told of it.
+func said(n *Network, r store.Reservation) string {
+	return node.Printable(fmt.Sprintf("%s of %s, %s", r.Addr, n.Name, r.Holder))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -49,14 +50,17 @@ type Reservation struct {
 	Problem     string     `json:"problem,omitempty"`
 }
 
-// dirOf is a folder of host-local, and the pools that configurations have there, by network.
+// dirs is the folders of host-local, and the pools that configurations have there, by network.
 type dirs struct {
 	names []string
 	pools map[[2]string][]Pool // by folder and network
 }
 
+// folder is a folder of host-local, the default one for none, by one name however it is written.
+func folder(dir string) string { return filepath.Clean(cmp.Or(dir, store.DefaultDir)) }
+
 func (d *dirs) add(dir string) {
-	if dir = cmp.Or(dir, store.DefaultDir); !slices.Contains(d.names, dir) {
+	if dir = folder(dir); !slices.Contains(d.names, dir) {
 		d.names = append(d.names, dir)
 	}
 }
@@ -109,7 +113,7 @@ func (d *dirs) addConf(n *networks.Network) error {
 			errs = append(errs, fmt.Errorf("%s: %w", n.File, err))
 		}
 		d.add(pools.DataDir)
-		key := [2]string{cmp.Or(pools.DataDir, store.DefaultDir), n.Name}
+		key := [2]string{folder(pools.DataDir), n.Name}
 		for _, set := range pools.Sets {
 			d.pools[key] = append(d.pools[key], Pool{Ranges: set.String(), Size: set.Size(), set: set})
 		}
