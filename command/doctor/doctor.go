@@ -28,7 +28,7 @@ func Command(table func() roles.Table, kinds func() map[string]string) *cli.Comm
 			&cli.BoolFlag{Name: "verbose", Usage: "tell of what is right too"},
 			&cli.StringSliceFlag{Name: "role", Usage: "a `PLUGIN` that the node is to be fit for, beside those of the configurations; may be repeated"},
 			&cli.StringSliceFlag{Name: "only", Usage: "make only this `CHECK`: " + strings.Join(checkNames(), ", ") + "; may be repeated"},
-			&cli.DurationFlag{Name: "older-than", Usage: "remove leftovers that are at least this `OLD`", Value: gc.OlderThan},
+			gc.OlderThanFlag("remove leftovers that are at least this `OLD`"),
 			networks.DirFlag(), gc.PluginsFlag(),
 			&cli.StringFlag{Name: "data-dir", Usage: "the `FOLDER` of host-local (ipam.dataDir), beside those that configurations name", Value: store.DefaultDir},
 			ui.OutputFlag(),

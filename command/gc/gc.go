@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -35,7 +36,7 @@ func Command(table func() roles.Table, only string) *cli.Command {
 			&cli.StringSliceFlag{Name: "from", Usage: "a `FILE` that lists those that live, - for standard input: container IDs, one a line, or JSON as crictl and podman print it"},
 			&cli.BoolFlag{Name: "none-living", Usage: "take an empty list for what it says"},
 			&cli.StringFlag{Name: "network", Usage: "only this `NETWORK`"},
-			&cli.DurationFlag{Name: "older-than", Usage: "only what is at least this `OLD`, as an ADD may be running", Value: OlderThan},
+			OlderThanFlag("only what is at least this `OLD`, as an ADD may be running"),
 			&cli.BoolFlag{Name: "yes", Usage: "do it"},
 			&cli.BoolFlag{Name: "verbose", Usage: "tell of what is kept too, and why"},
 			networks.DirFlag(), PluginsFlag(),
@@ -49,6 +50,19 @@ func Command(table func() roles.Table, only string) *cli.Command {
 // PluginsFlag is --plugin-dir.
 func PluginsFlag() cli.Flag {
 	return &cli.StringFlag{Name: "plugin-dir", Usage: "the `FOLDER` of the plugins (CNI_PATH)", Value: "/opt/cni/bin"}
+}
+
+// OlderThanFlag is --older-than. Less than nothing would take what an ADD is just making.
+func OlderThanFlag(usage string) cli.Flag {
+	return &cli.DurationFlag{
+		Name: "older-than", Usage: usage, Value: OlderThan,
+		Action: func(_ *cli.Context, old time.Duration) error {
+			if old < 0 {
+				return ui.Usagef("--older-than %s: it is less than nothing", old)
+			}
+			return nil
+		},
+	}
 }
 
 // Open is the node that the flags name. Its Host is to be closed.
@@ -203,7 +217,7 @@ func (r *report) print(out io.Writer, yes, verbose bool) {
 		switch {
 		case a.Kept != "":
 			if verbose {
-				_, _ = fmt.Fprintf(out, "keeps %s: %s\n  %s\n", a.name, a.Kept, c.Faint(a.text))
+				_, _ = fmt.Fprintf(out, "keeps %s: %s\n  %s\n", a.name, node.Printable(a.Kept), c.Faint(a.text))
 			}
 			continue
 		case a.Freed:

@@ -216,6 +216,17 @@ func TestKept(t *testing.T) {
 	}
 }
 
+// What is not understood is told as such, before anything is looked at.
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	for _, args := range []string{"--older-than -1s --from -", "--runtime nonsense", ""} {
+		if out, err := n.gc(strings.Fields(args)...); !errors.As(err, &ui.UsageError{}) {
+			t.Errorf("%s: %v\n%s", args, err, out)
+		}
+	}
+}
+
 // What the runtime's library remembers is the configuration where the node's is gone; its file goes too.
 func TestCache(t *testing.T) {
 	n := newNode(t)
@@ -237,7 +248,21 @@ func TestCache(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := n.gc("--from", n.list(), "--older-than", "0s", "--yes")
+	path := filepath.Join(dir, "purple-cached-eth0")
+	keeps, err := json.Marshal(cached{
+		Kind: "cniCacheV1", ContainerID: "cached", IfName: "eth0", Network: "purple", Config: []byte(strings.Replace(red, `"name":"red"`, `"disableGC":true,"name":"purple"`, 1)),
+	})
+	if err := errors.Join(err, os.WriteFile(path, keeps, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	out, err := n.gc("--from", n.list(), "--older-than", "0s", "--yes", "--verbose")
+	if err != nil || !strings.Contains(out, "keeps purple/cached/eth0: the cached configuration has disableGC") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err = n.gc("--from", n.list(), "--older-than", "0s", "--yes")
 	if err != nil || !strings.Contains(out, "cached result purple-cached-eth0") {
 		t.Errorf("%v\n%s", err, out)
 	}

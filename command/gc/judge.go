@@ -1,6 +1,7 @@
 package gc
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -49,8 +50,8 @@ func (n *Node) keep(a *Attachment, r *Rules, now time.Time) string {
 	case a.onlyFiles() && (r.Living == nil || !n.concerns(a)):
 		return "only files tell of it, and the network may be another program's"
 	}
-	if net := n.network(a.Network); net != nil && net.DisableGC {
-		return net.File + " has disableGC"
+	if net := n.confOf(a); net != nil && net.DisableGC { // also one that only the runtime remembers, as of a folder that was not named
+		return cmp.Or(net.File, "the cached configuration") + " has disableGC"
 	}
 	return ""
 }

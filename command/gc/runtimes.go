@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/netutil/plainfile"
 )
 
@@ -68,7 +69,7 @@ func FromRuntime(name string) (*Living, error) {
 		l := NewLiving(name)
 		return l, r.list(l)
 	}
-	return nil, fmt.Errorf("no runtime %q is known", name)
+	return nil, ui.Usagef("--runtime %s: not known; there are %s", name, strings.Join(RuntimeNames(), ", "))
 }
 
 // FromAll lists the sandboxes of all runtimes that have been here; nil if there are none.
