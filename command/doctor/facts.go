@@ -16,6 +16,7 @@ import (
 	"github.com/cnibox/cnibox/command/node"
 	"github.com/cnibox/cnibox/ipam/dhcp/daemon"
 	"github.com/cnibox/cnibox/ipam/hostlocal"
+	"github.com/cnibox/cnibox/ipam/store"
 	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/roles"
 )
@@ -40,7 +41,8 @@ type facts struct {
 type network struct {
 	networks.Network
 	Subnets []netip.Prefix
-	main    mainConf // of the first plugin
+	ranges  []store.Range // of host-local on this node, which may be parts of the subnets
+	main    mainConf      // of the first plugin
 }
 
 // mainConf is what is read of the plugin that makes pods' interfaces.
@@ -92,6 +94,9 @@ func (f *facts) describe(n networks.Network) network {
 		if p.IPAM == "host-local" {
 			pools, _ := hostlocal.ReadPools(p.Conf)
 			out.Subnets = append(out.Subnets, pools.Subnets...)
+			for _, set := range pools.Sets {
+				out.ranges = append(out.ranges, set.Ranges...)
+			}
 		}
 	}
 	for _, o := range f.node.Overlays {
@@ -140,6 +145,11 @@ func (f *facts) routesFor(a *node.Attachment) bool {
 // is6 tells whether a network has addresses of a family.
 func (n *network) is6(v6 bool) bool {
 	return slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return p.Addr().Is6() == v6 })
+}
+
+// gives tells whether pods of this node may have an address of a prefix, which is in one of the network's subnets.
+func (n *network) gives(p netip.Prefix) bool {
+	return len(n.ranges) == 0 || slices.ContainsFunc(n.ranges, func(r store.Range) bool { return r.Contains(p.Addr()) || p.Contains(r.First) })
 }
 
 // sysctl is a number under /proc/sys; ok is false if it is not there.

@@ -33,6 +33,18 @@ func networkFaults() map[string]fault {
 			[]string{"subnets problem the route to 10.221.0.64/26 leads by uplink"},
 			false,
 		},
+		"routes to other nodes' parts of a subnet": {
+			func(p *patient) {
+				p.write("10-blue.conflist", strings.Replace(list0, `"10.221.0.0/24"`, `"10.221.0.0/24","rangeStart":"10.221.0.2","rangeEnd":"10.221.0.63"`, 1))
+				p.Host.Run("ip", "route", "add", "10.221.0.64/26", "via", "192.0.2.100")
+			}, nil, false,
+		},
+		"a stray route to a part of a range": {
+			func(p *patient) {
+				p.write("10-blue.conflist", strings.Replace(list0, `"10.221.0.0/24"`, `"10.221.0.0/24","rangeStart":"10.221.0.2","rangeEnd":"10.221.0.66"`, 1))
+				p.Host.Run("ip", "route", "add", "10.221.0.64/26", "via", "192.0.2.100")
+			}, []string{"subnets problem the route to 10.221.0.64/26 leads by uplink"}, false,
+		},
 		"two networks": {
 			func(p *patient) {
 				p.write("20-red.conf", `{"name":"red","type":"ptp","ipam":{"type":"host-local","subnet":"10.221.0.0/16"}}`)
@@ -70,7 +82,7 @@ func networkFaults() map[string]fault {
 		"wide tunnel": {
 			func(p *patient) {
 				p.Host.Run("ip", "link", "add", "vx", "mtu", "1500", "type", "vxlan", "id", "7", "local", "192.0.2.1", "dstport", "4789")
-			}, []string{"mtu problem the tunnel vx has MTU 1500, which with 50 bytes of headers does not fit into 1500 of uplink"}, false,
+			}, []string{"mtu warning the tunnel vx has MTU 1500, which with 50 bytes of headers does not fit into 1500 of uplink"}, false,
 		},
 		"wide network": {
 			func(p *patient) {

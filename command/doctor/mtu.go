@@ -54,7 +54,11 @@ func (f *facts) tunnels(l *list) {
 			headers = vxlanOver6
 		}
 		if under != nil && under.MTU < link.MTU+headers {
-			l.add(Problem, fmt.Sprintf("the tunnel %s has MTU %d, which with %d bytes of headers does not fit into %d of %s", link.Name, link.MTU, headers, under.MTU, under.Name),
+			severity := Warning // somebody else's, which pods may not use
+			if f.podsLink(link) || f.uses("flannel") {
+				severity = Problem
+			}
+			l.add(severity, fmt.Sprintf("the tunnel %s has MTU %d, which with %d bytes of headers does not fit into %d of %s", link.Name, link.MTU, headers, under.MTU, under.Name),
 				"large packets to other nodes are cut or lost", fmt.Sprintf("cnibox overlay sync, if cnibox made it; else ip link set %s mtu %d", link.Name, under.MTU-headers))
 		}
 	}

@@ -75,7 +75,7 @@ func (f *facts) strayRoute(r *rtnl.Route, link *node.Link, l *list) {
 	for i := range f.nets {
 		n := &f.nets[i]
 		for _, s := range n.Subnets {
-			if n.main.Master == link.Name || !n.routed() || !s.Overlaps(r.Dst) || r.Dst.Bits() < s.Bits() {
+			if n.main.Master == link.Name || !n.routed() || !s.Overlaps(r.Dst) || r.Dst.Bits() < s.Bits() || !n.gives(r.Dst) {
 				continue
 			}
 			l.add(Problem, fmt.Sprintf("the route to %s leads by %s, but %s is the pods' of network %s", r.Dst, link.Name, s, n.Name),
