@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cnibox/cnibox/netutil"
 	"github.com/cnibox/cnibox/netutil/nstest"
 )
 
@@ -98,5 +100,31 @@ func TestModulesThatLeaveDevices(t *testing.T) {
 		if !(&facts{roles: strings.Fields(x.plugins)}).tries(&x) {
 			t.Errorf("%s is not tried where it is needed", x.name)
 		}
+	}
+}
+
+// Entries that somebody has made for good do not fill the neighbour table.
+func TestPermanentNeighbours(t *testing.T) {
+	t.Parallel()
+	host := nstest.New(t, "host")
+	host.Run("ip", "link", "add", "x", "type", "veth", "peer", "name", "y")
+	host.Run("ip", "link", "set", "x", "up")
+	for _, addr := range []string{"192.0.2.7", "192.0.2.8", "2001:db8::7"} {
+		host.Run("ip", "neigh", "add", addr, "lladdr", "02:00:00:00:00:07", "dev", "x", "nud", "permanent")
+	}
+	host.Run("ip", "neigh", "add", "192.0.2.9", "lladdr", "02:00:00:00:00:07", "dev", "x", "nud", "reachable")
+	if err := host.Do(func() error {
+		ns, err := netutil.Current()
+		if err != nil {
+			return err
+		}
+		defer ns.Close()
+		f := &facts{host: ns}
+		if v4, v6 := f.permanent(netip.IPv4Unspecified()), f.permanent(netip.IPv6Unspecified()); v4 != 2 || v6 < 1 {
+			t.Errorf("%d of IPv4, %d of IPv6", v4, v6)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
