@@ -131,7 +131,9 @@ func (n *Namespace) flock() error {
 		return eintr.Retry(func() error { return unix.Flock(n.FD(), unix.LOCK_EX) })
 	}
 	const pause = 20 * time.Millisecond // between two tries, as flock(2) knows no limit
-	for end := time.Now().Add(n.wait); ; time.Sleep(pause) {
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for end := time.Now().Add(n.wait); ; <-tick.C {
 		err := eintr.Retry(func() error { return unix.Flock(n.FD(), unix.LOCK_EX|unix.LOCK_NB) })
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return err
