@@ -188,7 +188,8 @@ func (a *Attachment) known() []netip.Addr {
 }
 
 // byAddress looks for the one link that has an address of the attachment, its name, and to do with this host. Other nodes may be in namespaces of the
-// same machine, with the same addresses.
+// same machine, with the same addresses. If there are several, as of networks with one subnet, one of them may be it: then the attachment counts as
+// living, and nothing more is told.
 func (r *reader) byAddress(a *Attachment, m *atlas) bool {
 	var found *spot
 	for _, addr := range a.known() {
@@ -196,7 +197,8 @@ func (r *reader) byAddress(a *Attachment, m *atlas) bool {
 			switch {
 			case a.IfName != "" && at.link.Name != a.IfName || !at.near():
 			case found != nil && *found != at:
-				return false // more than one
+				a.sources.unseen = true
+				return true
 			default:
 				found = &at
 			}

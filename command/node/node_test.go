@@ -3,7 +3,10 @@ package node_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -268,5 +271,22 @@ func TestHungPlugin(t *testing.T) {
 		return nil
 	}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Who may be in one of two sandboxes, as only an address tells and both have it, counts as living: nothing of him may be freed.
+func TestOneOfTwo(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	for _, pod := range []string{"a", "b"} {
+		n.Host.Run("ip", "link", "add", "host"+pod, "type", "veth", "peer", "name", "eth0", "netns", n.Pod(pod).Path)
+		n.Pod(pod).Run("ip", "addr", "add", "10.1.0.9/24", "dev", "eth0")
+	}
+	dir := filepath.Join(n.Host.VarLib, "cni/networks/lan")
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "10.1.0.9"), []byte("a\r\neth0"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if a := n.of(n.healthy(), "a"); !a.Alive() || a.State != node.OK {
+		t.Errorf("%+v", a)
 	}
 }
