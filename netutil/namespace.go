@@ -130,17 +130,29 @@ func (n *Namespace) flock() error {
 	if n.wait == 0 {
 		return eintr.Retry(func() error { return unix.Flock(n.FD(), unix.LOCK_EX) })
 	}
-	const pause = 20 * time.Millisecond // between two tries, as flock(2) knows no limit
-	tick := time.NewTicker(pause)
-	defer tick.Stop()
-	for end := time.Now().Add(n.wait); ; <-tick.C {
-		err := eintr.Retry(func() error { return unix.Flock(n.FD(), unix.LOCK_EX|unix.LOCK_NB) })
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return err
+	// flock(2) knows no limit, and who only tries now and then may never have his turn: so somebody else waits, with a descriptor of the same lock.
+	fd, err := unix.FcntlInt(uintptr(n.FD()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	taken, gaveUp := make(chan error), make(chan struct{})
+	go func() {
+		err := eintr.Retry(func() error { return unix.Flock(fd, unix.LOCK_EX) })
+		select {
+		case taken <- err:
+		case <-gaveUp:
+			_ = unix.Flock(fd, unix.LOCK_UN)
 		}
-		if time.Now().After(end) {
-			return fmt.Errorf("another process of cnibox has had it for %s, perhaps a plugin that hangs; /proc/locks tells which", n.wait)
-		}
+		_ = unix.Close(fd)
+	}()
+	timer := time.NewTimer(n.wait)
+	defer timer.Stop()
+	select {
+	case err := <-taken:
+		return err
+	case <-timer.C:
+		close(gaveUp)
+		return fmt.Errorf("another process of cnibox has had it for %s, perhaps a plugin that hangs; /proc/locks tells which", n.wait)
 	}
 }
 

@@ -242,11 +242,13 @@ func TestHealthyAllTheSame(t *testing.T) {
 	}
 }
 
-// A plugin that hangs with the lock in its hands does not hold up who looks: the rest of the node is told, and that something could not be seen.
+// A plugin that hangs with the lock in its hands does not hold up who looks: the rest of the node is told, and that something could not be seen. Who has
+// given up does not have the lock when it is free.
 func TestHungPlugin(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	n.add("a", "lan", `bridge, "bridge": "br0", "isGateway": true, `+local("10.1.0.0/24"))
+	var snapshot *node.Node
 	if err := n.Host.Do(func() error {
 		hung, err := netutil.Current()
 		if err != nil {
@@ -257,21 +259,25 @@ func TestHungPlugin(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		defer unlock()
-		snapshot, err := node.Read(t.Context(), node.Options{LockWait: 50 * time.Millisecond})
+		snapshot, err = node.Read(t.Context(), node.Options{LockWait: 50 * time.Millisecond})
+		unlock()
 		if err != nil {
 			return err
 		}
-		if len(snapshot.Problems) != 1 || !strings.Contains(snapshot.Problems[0], "packet filter: ") || !strings.Contains(snapshot.Problems[0], "perhaps a plugin that hangs") {
-			t.Errorf("problems %q", snapshot.Problems)
+		if unlock, err = hung.Lock(); err == nil {
+			unlock()
 		}
-		if a := n.of(snapshot, "a"); a.Link == nil || a.HostLink == nil {
-			t.Errorf("%+v", a)
-		}
-		return nil
+		return err
 	}); err != nil {
 		t.Fatal(err)
 	}
+	if len(snapshot.Problems) != 1 || !strings.Contains(snapshot.Problems[0], "packet filter: ") || !strings.Contains(snapshot.Problems[0], "perhaps a plugin that hangs") {
+		t.Errorf("problems %q", snapshot.Problems)
+	}
+	if a := n.of(snapshot, "a"); a.Link == nil || a.HostLink == nil {
+		t.Errorf("%+v", a)
+	}
+	n.healthy()
 }
 
 // Who may be in one of two sandboxes, as only an address tells and both have it, counts as living: nothing of him may be freed.
