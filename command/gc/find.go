@@ -11,6 +11,7 @@ import (
 
 	"github.com/cnibox/cnibox/command/networks"
 	"github.com/cnibox/cnibox/command/node"
+	"github.com/cnibox/cnibox/ipam/dhcp/daemon"
 	"github.com/cnibox/cnibox/ipam/hostlocal"
 	"github.com/cnibox/cnibox/ipam/store"
 	"github.com/cnibox/cnibox/netutil"
@@ -100,6 +101,7 @@ func (n *Node) Find(s *node.Node) ([]*Attachment, error) {
 		f.take(a)
 	}
 	errs := []error{f.addresses(), f.records(), f.users(), f.caches()}
+	f.leases()
 	for _, p := range s.Problems {
 		errs = append(errs, errors.New(p))
 	}
@@ -167,6 +169,17 @@ func (f *finder) addresses() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// leases notes when they were written: of an interface that is in a sandbox as a whole nothing else is on the host while ADD runs. What cannot be read is in
+// no snapshot either.
+func (f *finder) leases() {
+	leases, _ := daemon.Leases(f.LeaseDir)
+	for _, l := range leases {
+		if a := f.byOwner[l.Owner]; a != nil {
+			a.written(l.Since)
+		}
+	}
 }
 
 func (f *finder) addressesOf(dir, network string) error {

@@ -288,6 +288,9 @@ func TestWithoutConfiguration(t *testing.T) {
 	if err := errors.Join(os.MkdirAll(leases, 0o700), os.MkdirAll(filepath.Join(n.Host.RunDir, "cni"), 0o700), os.WriteFile(filepath.Join(leases, "x.json"), []byte(text), 0o600)); err != nil {
 		t.Fatal(err)
 	}
+	if out, err := n.gc("--from", n.list(), "--verbose", "--older-than", "1h"); err != nil || !strings.Contains(out, "keeps lan/x/eth0: it is only ") {
+		t.Errorf("a new lease: %v\n%s", err, out)
+	}
 	out, err := n.gc("--from", n.list(), "--older-than", "0s", "--yes")
 	if !strings.Contains(out, "freed orange/orange-a/eth0") || !strings.Contains(out, "user of the tunnel orange") {
 		t.Errorf("%v\n%s", err, out)
