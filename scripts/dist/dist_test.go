@@ -245,6 +245,9 @@ func TestUnitsCallCommands(t *testing.T) {
 		if !strings.Contains(string(text), "\nExecStart=/usr/bin/cnibox ") || !strings.Contains(string(text), "\nCapabilityBoundingSet=CAP_NET_ADMIN") {
 			t.Errorf("%s: no command or no bounds", unit)
 		}
+		if strings.Contains(string(text), "\nType=oneshot\n") && !strings.Contains(string(text), "\nTimeoutStartSec=") {
+			t.Errorf("%s: if it hangs its timer never comes again", unit)
+		}
 	}
 }
 
