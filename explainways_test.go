@@ -151,6 +151,8 @@ func pastMatches() (out pastRules) {
 	out.add("index of a link", "iif", foreign("inet", forward, "iif cni0 drop"), way{})
 	out.add("kind of a link", "meta iifkind \"veth\" drop", foreign("inet", forward, "meta iifkind veth drop"), way{})
 	out.add("verdict map", "192.0.2.100 : drop", foreign("inet", forward, verdicts, "ip daddr vmap @m"), way{})
+	out.add("verdict of all others", "* : drop", foreign("inet", forward, "ip daddr vmap { 192.0.2.101 : accept, * : drop }"), way{})
+	out.add("verdict of one before all others", "", foreign("inet", forward, "ip daddr vmap { 192.0.2.100 : accept, 10.11.0.0/16 : accept, * : drop }"), way{})
 	out.add("jump", "chain inet foreign d: tcp dport 80 drop", foreign("inet", forward, "add chain FOREIGN d", "ip saddr 10.0.0.0/8 jump d", "in d tcp dport 80 drop"), way{})
 	out.add("jump and return", "", foreign("inet", drops, "add chain FOREIGN d", "jump d", "accept", "in d tcp dport 80 return", "in d ct state established return", "in d drop"), way{})
 	out.add("goto", "policy of chain", foreign("inet", drops, "add chain FOREIGN d", "tcp dport 80 goto d", "accept", "in d counter"), way{})
@@ -245,6 +247,7 @@ func iptablesWays() (out []way) {
 	add("link", "cni*", "-I FORWARD -i cni+ -o uplink -j DROP", way{})
 	add("IPv6", "2001:db8::100", "-I FORWARD -d 2001:db8::100 -j DROP", way{to: "2001:db8::100 80"})
 	add("redirect", "", "-t nat -I PREROUTING -p tcp --dport 99 -j REDIRECT --to-ports 80", way{to: "10.11.0.1 99"})
+	add("to itself, which is translated where it is sent or not at all", "", "-t nat -I PREROUTING -i lo -p tcp --dport 80 -j DNAT --to-destination 10.11.0.77", way{from: "host", to: "192.0.2.1 80"})
 	add("DNAT", "", "-t nat -I PREROUTING -d 192.0.2.55 -p tcp -j DNAT --to-destination 192.0.2.100:80", way{to: "192.0.2.55 7"})
 	add("SNAT", "", "-t nat -I POSTROUTING -s 10.11.0.0/24 -j SNAT --to-source 192.0.2.1", way{})
 	return out

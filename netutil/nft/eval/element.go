@@ -16,6 +16,7 @@ type Element struct {
 	Verdict  []byte // attributes (NFTA_VERDICT_)
 	Comment  string
 	exprs    []byte
+	rest     bool // it stands for all keys that no other element is, or holds: "*"
 }
 
 // applies tells whether an element that fits counts: one with a limit may not.
@@ -45,10 +46,16 @@ func Comment(pieces []byte) string {
 	return ""
 }
 
-// Element asks the kernel for the element of a set that a key is, or falls into; nil if there is none.
+// catchAll is NFT_SET_ELEM_CATCHALL.
+const catchAll = 2
+
+// Element asks the kernel for the element of a set that a key is, or falls into, or else for that of all other keys; nil if there is none.
 func (x Exchange) Element(s *Set, key []byte) (*Element, error) {
 	found, err := x.element(s, key, 0)
-	if found == nil || err != nil || s.Flags&unix.NFT_SET_INTERVAL == 0 || found.End != nil {
+	if found == nil && err == nil {
+		return x.rest(s)
+	}
+	if err != nil || s.Flags&unix.NFT_SET_INTERVAL == 0 || found.End != nil {
 		return found, err
 	}
 	// Where the interval ends is an element of its own, unless the key has several parts. It is told to people only.
@@ -58,6 +65,16 @@ func (x Exchange) Element(s *Set, key []byte) (*Element, error) {
 	return found, nil
 }
 
+// rest is the element that stands for all other keys. Kernels before 5.13 know of none, and refuse to look for it.
+func (x Exchange) rest(s *Set) (*Element, error) {
+	found, err := x.element(s, nil, catchAll)
+	if errors.Is(err, unix.EINVAL) {
+		return nil, nil
+	}
+	return found, err
+}
+
+// element asks for one by its key; of that of all other keys, which flags tell of, there is none.
 func (x Exchange) element(s *Set, key []byte, flags uint32) (*Element, error) {
 	var a rawnl.Attrs
 	a.Text(unix.NFTA_SET_ELEM_LIST_TABLE, s.Table.Name)
@@ -67,7 +84,9 @@ func (x Exchange) element(s *Set, key []byte, flags uint32) (*Element, error) {
 			if flags != 0 {
 				a.Uint32BE(unix.NFTA_SET_ELEM_FLAGS, flags)
 			}
-			a.Nested(unix.NFTA_SET_ELEM_KEY, func(a *rawnl.Attrs) { a.Bytes(unix.NFTA_DATA_VALUE, key) })
+			if key != nil {
+				a.Nested(unix.NFTA_SET_ELEM_KEY, func(a *rawnl.Attrs) { a.Bytes(unix.NFTA_DATA_VALUE, key) })
+			}
 		})
 	})
 	answers, err := x(message(unix.NFT_MSG_GETSETELEM, 0, s.Table.Family, a))
@@ -105,7 +124,7 @@ func decodeElements(attrs []byte) (out []*Element) {
 		e := &Element{
 			Key: dataAt(v, unix.NFTA_SET_ELEM_KEY), End: dataAt(v, keyEnd),
 			Value: rawnl.Find(data, unix.NFTA_DATA_VALUE), Verdict: rawnl.Find(data, unix.NFTA_DATA_VERDICT),
-			Comment: Comment(rawnl.Find(v, unix.NFTA_SET_ELEM_USERDATA)),
+			Comment: Comment(rawnl.Find(v, unix.NFTA_SET_ELEM_USERDATA)), rest: uint32At(v, unix.NFTA_SET_ELEM_FLAGS)&catchAll != 0,
 		}
 		if one := rawnl.Find(v, unix.NFTA_SET_ELEM_EXPR); one != nil {
 			var a rawnl.Attrs
@@ -135,6 +154,9 @@ func before(key []byte) []byte {
 // text is the element as nft(8) writes it.
 func (e *Element) text(s *Set) string {
 	words := formatKey(s.kinds, e.Key)
+	if e.rest {
+		words = "*"
+	}
 	if end := formatKey(s.kinds, e.End); e.End != nil && end != words {
 		words += "-" + end
 	}

@@ -82,6 +82,8 @@ func drop() expr.Any { return &expr.Verdict{Kind: expr.VerdictDrop} }
 
 func accept() expr.Any { return &expr.Verdict{Kind: expr.VerdictAccept} }
 
+func leave() expr.Any { return &expr.Verdict{Kind: expr.VerdictReturn} }
+
 func jump(chain string) expr.Any { return &expr.Verdict{Kind: expr.VerdictJump, Chain: chain} }
 
 // What is not known makes a rule one that may apply; the rest of its way a packet goes as if it did not.
@@ -107,6 +109,18 @@ func TestVerdicts(t *testing.T) {
 		{name: "chance, and then for sure", chains: chains{"c": {{random, equal(0, 0, 0, 0), accept()}, {drop()}}}, policy: verdictAccept, drop: true, doubt: true, says: "drop"},
 		{name: "limit", chains: chains{"c": {{&expr.Limit{Type: expr.LimitTypePkts, Rate: 5, Unit: expr.LimitTimeMinute}, drop()}}}, policy: verdictAccept, doubt: true, says: "limit rate 5/minute drop"},
 		{name: "by chance to a chain that drops", chains: chains{"c": {{random, equal(0, 0, 0, 0), jump("d")}}, "d": {{drop()}}}, policy: verdictAccept, doubt: true, says: "drop"},
+		{
+			name: "by chance not as far as that", chains: chains{"c": {{jump("d")}, {accept()}}, "d": {{random, equal(0, 0, 0, 0), leave()}, {drop()}}},
+			policy: verdictAccept, drop: true, doubt: true, says: "drop",
+		},
+		{
+			name: "by chance not as far as what lets it pass", chains: chains{"c": {{random, equal(0, 0, 0, 0), leave()}, {accept()}}},
+			policy: verdictDrop, doubt: true, says: "accept",
+		},
+		{
+			name: "one way or the other out of a chain", chains: chains{"c": {{jump("d")}, {drop()}}, "d": {{random, equal(0, 0, 0, 0), leave()}}},
+			policy: verdictAccept, drop: true, says: "drop",
+		},
 		{name: "accepted in the chain", chains: chains{"c": {{jump("d")}, {drop()}}, "d": {{accept()}, {drop()}}}, policy: verdictAccept, says: "accept"},
 		{name: "chains in circles", chains: chains{"c": {{jump("c")}, {jump("c")}, {jump("c")}, {drop()}}}, policy: verdictAccept, drop: true},
 		{
@@ -227,6 +241,35 @@ func FuzzRule(f *testing.F) {
 			}
 		}
 	})
+}
+
+// To another port of the namespace, in each of the layouts that iptables and ip6tables have for it.
+func TestRedirect(t *testing.T) {
+	t.Parallel()
+	const byPort = 2
+	four := make([]byte, 20) // struct nf_nat_ipv4_multi_range_compat
+	four[0], four[4], four[17], four[19] = 1, byPort, 99, 99
+	six := make([]byte, 40) // struct nf_nat_range
+	six[0], six[37], six[39] = byPort, 99, 99
+	for info, dst := range map[string]string{string(four): "192.0.2.7", string(six): "2001:db8::7"} {
+		var target rawnl.Attrs
+		target.Nested(unix.NFTA_LIST_ELEM, func(a *rawnl.Attrs) {
+			a.Text(unix.NFTA_EXPR_NAME, "target")
+			a.Nested(unix.NFTA_EXPR_DATA, func(a *rawnl.Attrs) {
+				a.Text(unix.NFTA_TARGET_NAME, "REDIRECT")
+				a.Bytes(unix.NFTA_TARGET_REV, make([]byte, 4))
+				a.Bytes(unix.NFTA_TARGET_INFO, []byte(info))
+			})
+		})
+		r := newRuleset(t, map[string][][]expr.Any{"c": {}})
+		c := r.bases[0]
+		c.Kind, c.Hook, c.rules = "nat", unix.NF_INET_PRE_ROUTING, []rule{{handle: 1, exprs: target}}
+		p := packet()
+		p.Dst = netip.MustParseAddr(dst)
+		if r.Hook(fakeEnv{}, false, unix.NF_INET_PRE_ROUTING, p); p.DstPort != 99 {
+			t.Errorf("%s: to port %d", dst, p.DstPort)
+		}
+	}
 }
 
 func extension(what string, nameAt, infoAt, revAt uint16, name string, rev uint32) []byte {

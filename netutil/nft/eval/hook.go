@@ -141,6 +141,7 @@ const mostRules = 1 << 18
 type walk struct {
 	seen  int      // rules
 	stack []*Chain // that the packet is in
+	exits []Hit    // by which it may have left those chains before it came as far as this
 
 	rules       *Ruleset
 	env         Env
@@ -150,7 +151,8 @@ type walk struct {
 	translation *translation
 }
 
-// translate has the chains that translate look at the first packet of a connection; of others the connection says what to do.
+// translate has the chains that translate look at the first packet of a connection, once for its destination and once for its source: that which a
+// space sends to itself comes by twice. Of others the connection says what to do.
 func (w *walk) translate(chains []*Chain, hook uint32) {
 	if w.p.Conn == nil || w.p.NoTrack {
 		return
@@ -161,7 +163,7 @@ func (w *walk) translate(chains []*Chain, hook uint32) {
 		}
 		return
 	}
-	if w.p.Follows {
+	if w.p.Follows || w.p.Conn.decide(hook) {
 		w.p.translated(hook)
 		return
 	}
@@ -178,11 +180,15 @@ func (w *walk) translate(chains []*Chain, hook uint32) {
 
 // base has the packet go through a base chain.
 func (w *walk) base(c *Chain) {
-	w.mayAccept = false
+	w.mayAccept, w.exits = false, nil
 	v := w.through(c, false)
 	if v.code == verdictContinue && c.Policy == verdictDrop {
 		w.out.Hits = append(w.out.Hits, Hit{Table: c.Table.String(), Chain: c.Name, Rule: "policy drop", Does: "drop"})
 		v = verdict{code: verdictDrop}
+	}
+	if len(w.exits) > 0 {
+		w.out.Doubt = true
+		w.out.Hits = slices.Insert(w.out.Hits, len(w.out.Hits)-1, w.exits...)
 	}
 	switch v.code {
 	case verdictDrop:
@@ -200,6 +206,7 @@ func (w *walk) through(c *Chain, perhaps bool) verdict {
 	}
 	w.stack = append(w.stack, c)
 	defer func() { w.stack = w.stack[:len(w.stack)-1] }()
+	exits := len(w.exits)
 	for i := range c.rules {
 		if w.seen++; w.seen > mostRules {
 			w.out.Doubt = true
@@ -215,11 +222,24 @@ func (w *walk) through(c *Chain, perhaps bool) verdict {
 		if ended {
 			return v
 		}
+		if a == maybe && !perhaps && v.code == verdictReturn {
+			w.mayExit(m, c.rules[i].handle)
+		}
 		if a == yes && v.code != verdictContinue && v.code != verdictBreak {
 			break // who came here does not come further
 		}
 	}
+	w.exits = w.exits[:exits] // whichever way, it comes out here
 	return verdict{code: verdictContinue}
+}
+
+// mayExit notes a rule by which the packet may leave its chain, so that what comes next in it is not certain.
+func (w *walk) mayExit(m *machine, handle uint64) {
+	w.hit(m, handle, true)
+	last := len(w.out.Hits) - 1
+	exit := w.out.Hits[last]
+	exit.Does = "return"
+	w.exits, w.out.Hits = append(w.exits, exit), w.out.Hits[:last]
 }
 
 // follow does what a rule says that applies, or may. ended says that the packet's way through the base chain is.

@@ -125,6 +125,16 @@ func (t *translation) apply(p *Packet) {
 	p.Conn.Now = p.Tuple()
 }
 
+// decide notes that at a hook it is decided what the connection's destination, or its source, becomes; it tells whether it was.
+func (c *Conn) decide(hook uint32) (was bool) {
+	decided := &c.sourceDecided
+	if hook == unix.NF_INET_PRE_ROUTING || hook == unix.NF_INET_LOCAL_OUT {
+		decided = &c.destDecided
+	}
+	was, *decided = *decided, true
+	return was
+}
+
 // translated does to a packet that follows, at a hook, what was done to the first.
 func (p *Packet) translated(hook uint32) {
 	switch now := p.Conn.Now; hook {

@@ -51,6 +51,8 @@ type Conn struct {
 	DestNAT    bool
 	Mark       uint32
 	NoMark     bool // the mark is not known
+
+	sourceDecided, destDecided bool // what translates has been asked
 }
 
 // Tuple is the packet's direction.

@@ -54,7 +54,7 @@ func (m *machine) target(data []byte, soFar answer) answer {
 func (m *machine) xtNAT(name string, rev uint32, info []byte) answer {
 	const byAddr, byPort = 1, 2
 	t := translation{dest: name != "SNAT"}
-	old := rev == 0 || rev == 1 && name == "DNAT" && !m.p.Is6() && len(info) < 40
+	old := rev == 0 && !m.p.Is6() || rev == 1 && name == "DNAT" && !m.p.Is6() && len(info) < 40
 	var flags uint32
 	var addr, port []byte
 	switch {
