@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -422,5 +423,36 @@ func (n *shownNode) wantWatch() {
 	}
 	if err := watch.Wait(); err != nil || pictures < 2 {
 		n.t.Errorf("interrupted after %d pictures: %v", pictures, err)
+	}
+}
+
+// A command that runs for long keeps no namespace of a container: it stays in the host's, with the thread that outlives all others too.
+func TestWatchStaysOnTheHost(t *testing.T) {
+	t.Parallel()
+	n := newShownNode(t)
+	n.attach(lanList, 2)
+	const watchers = 24 // one alone is seldom caught
+	watches := make([]*exec.Cmd, watchers)
+	var host string
+	err := n.Host.Do(func() (err error) {
+		for i := range watches {
+			watches[i] = exec.Command(filepath.Join(n.farm, "cnibox"), "inspect", "--watch", "--interval", "300ms")
+			watches[i].Env = append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(1+i%2))
+			if err := watches[i].Start(); err != nil {
+				return err
+			}
+			t.Cleanup(func() { _, _ = watches[i].Process.Kill(), watches[i].Wait() })
+		}
+		host, err = os.Readlink("/proc/thread-self/ns/net")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2 * time.Second)
+	for _, w := range watches {
+		if at, err := os.Readlink("/proc/" + strconv.Itoa(w.Process.Pid) + "/ns/net"); at != host {
+			t.Errorf("process %d is in %s, and the host is %s: %v", w.Process.Pid, at, host, err)
+		}
 	}
 }

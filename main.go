@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -64,6 +65,9 @@ func roleTable() roles.Table {
 }
 
 func main() {
+	// Work in other namespaces is done on threads that end with it, which the process's first thread cannot: it would stay there, and keep the
+	// namespace of a container that is gone, as long as the process runs.
+	runtime.LockOSThread()
 	os.Exit(dispatch(os.Args))
 }
 
@@ -98,6 +102,7 @@ func isDaemon(args []string) bool {
 }
 
 func plugin(name string, table roles.Table) int {
+	runtime.UnlockOSThread() // it soon ends, and is faster so
 	if path := os.Getenv("CNIBOX_TRACE"); path != "" {
 		if err := trace.Enable(path, os.Getenv("TRACEPARENT")); err != nil {
 			_, _ = fmt.Fprintf(os.Stderr, "cnibox %s: CNIBOX_TRACE: %v\n", name, err)
