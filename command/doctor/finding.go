@@ -5,7 +5,6 @@ import (
 	"io"
 	"strings"
 
-	"github.com/cnibox/cnibox/command/node"
 	"github.com/cnibox/cnibox/command/ui"
 )
 
@@ -49,7 +48,7 @@ func (l *list) cannot(what string, err error) {
 }
 
 // oneLine is a text that quotes others', fit for a terminal.
-func oneLine(s string) string { return node.Printable(strings.ReplaceAll(s, "\n", "; ")) }
+func oneLine(s string) string { return ui.Printable(strings.ReplaceAll(s, "\n", "; ")) }
 
 // by is a finding that --fix repairs.
 func (f *Finding) by(fix func() error) { f.fix, f.Fixable = fix, true }

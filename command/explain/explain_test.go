@@ -28,6 +28,19 @@ func TestSplitPort(t *testing.T) {
 	}
 }
 
+// Comments of rules and names of links are those of containers too: on a screen they do nothing.
+func TestPrintIsPlain(t *testing.T) {
+	t.Parallel()
+	const evil = "x\x1b]0;y\a\r\n"
+	r := &Report{Verdict: Dropped, Text: evil, Doubt: evil, Steps: []Step{{
+		Where: evil, Text: evil, Drop: true, Notes: []string{evil}, Rules: []Rule{{Hit: eval.Hit{Chain: evil, Rule: evil, Comment: evil, Noted: evil}}},
+	}}}
+	var b strings.Builder
+	if err := r.print(&b, false); err != nil || strings.ContainsAny(b.String(), "\x1b\a\r") || strings.Count(b.String(), "\n") != 6 {
+		t.Errorf("%v, %q", err, b.String())
+	}
+}
+
 // Whatever somebody types, and whatever the kernel answers, reading it ends, and never fails.
 func FuzzRead(f *testing.F) {
 	f.Add("host:80", []byte(strings.Repeat("\x02\x0a", 40)))

@@ -86,37 +86,38 @@ func (r *Report) print(out io.Writer, answer bool) error {
 	return err
 }
 
+// write writes the way of one packet. Containers choose what their links and rules are called.
 func (r *Report) write(b *strings.Builder, c ui.Colours) {
 	for i := range r.Steps {
 		s := &r.Steps[i]
-		text := s.Text
+		text := ui.Printable(s.Text)
 		if s.Drop {
 			text = c.Bad(text)
 		}
-		fmt.Fprintf(b, "%2d %s: %s\n", s.Number, c.Strong(s.Where), text)
+		fmt.Fprintf(b, "%2d %s: %s\n", s.Number, c.Strong(ui.Printable(s.Where)), text)
 		for _, h := range s.Rules {
 			if h.Leads() && !s.Drop {
 				continue // what follows says enough
 			}
-			b.WriteString("     " + colourOf(c, &h)(hitText(&h)) + "\n")
+			b.WriteString("     " + colourOf(c, &h)(ui.Printable(hitText(&h))) + "\n")
 		}
 		for _, n := range s.Notes {
-			b.WriteString("     " + c.Faint(n) + "\n")
+			b.WriteString("     " + c.Faint(ui.Printable(n)) + "\n")
 		}
 	}
-	verdict := c.Good(r.Text)
+	paint := c.Good
 	switch r.Verdict {
 	case Dropped:
-		verdict = c.Bad(r.Text)
+		paint = c.Bad
 	case Unknown:
-		verdict = c.Doubtful(r.Text)
+		paint = c.Doubtful
 	}
-	b.WriteString("\n" + verdict + "\n")
+	b.WriteString("\n" + paint(ui.Printable(r.Text)) + "\n")
 	if r.MTU != 0 && r.Verdict != Dropped {
 		b.WriteString(c.Faint(fmt.Sprintf("packets of up to %d bytes take this way", r.MTU)) + "\n")
 	}
 	if r.Doubt != "" {
-		b.WriteString(c.Doubtful(r.Doubt) + "\n")
+		b.WriteString(c.Doubtful(ui.Printable(r.Doubt)) + "\n")
 	}
 }
 

@@ -104,7 +104,7 @@ func run(c *cli.Context, table func() roles.Table, only string) error {
 	var errs []error
 	progress := ui.NewProgress(c.App.ErrWriter, "freed")
 	for i, a := range all {
-		one := reported{Network: a.Network, ContainerID: a.ContainerID, IfName: a.IfName, Things: a.Things, Kept: a.Kept, name: node.Printable(a.String()), text: node.Printable(a.Describe())}
+		one := reported{Network: a.Network, ContainerID: a.ContainerID, IfName: a.IfName, Things: a.Things, Kept: a.Kept, name: ui.Printable(a.String()), text: ui.Printable(a.Describe())}
 		if a.Kept == "" && c.Bool("yes") {
 			progress.At(i, len(all))
 			if only != "" {
@@ -217,7 +217,7 @@ func (r *report) print(out io.Writer, yes, verbose bool) {
 		switch {
 		case a.Kept != "":
 			if verbose {
-				_, _ = fmt.Fprintf(out, "keeps %s: %s\n  %s\n", a.name, node.Printable(a.Kept), c.Faint(a.text))
+				_, _ = fmt.Fprintf(out, "keeps %s: %s\n  %s\n", a.name, ui.Printable(a.Kept), c.Faint(a.text))
 			}
 			continue
 		case a.Freed:

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/cnibox/cnibox/command/node"
 	"github.com/cnibox/cnibox/command/ui"
 )
 
@@ -34,7 +33,7 @@ func list(out io.Writer, p Place, asJSON bool) error {
 			if r.Address.IsValid() {
 				address = r.Address.String()
 			}
-			table.Row(node.Printable(all[i].Name), address, orNone(r.ContainerID), orNone(r.IfName), r.Since.Format(time.DateTime), r.Kind, colours.Doubtful(node.Printable(r.Problem)))
+			table.Row(ui.Printable(all[i].Name), address, orNone(r.ContainerID), orNone(r.IfName), r.Since.Format(time.DateTime), r.Kind, colours.Doubtful(ui.Printable(r.Problem)))
 		}
 	}
 	if rows > 0 {
@@ -43,7 +42,7 @@ func list(out io.Writer, p Place, asJSON bool) error {
 	}
 	pools := ui.NewTable("NETWORK", "RANGES", "USED", "OF", "")
 	for i := range all {
-		n, name := &all[i], node.Printable(all[i].Name)
+		n, name := &all[i], ui.Printable(all[i].Name)
 		for _, p := range n.Pools {
 			pools.Row(name, p.Ranges, strconv.Itoa(p.Reserved), size(p.Size), p.fill(colours))
 		}
@@ -58,7 +57,7 @@ func orNone(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return node.Printable(s)
+	return ui.Printable(s)
 }
 
 // size is a number of addresses as people read it.

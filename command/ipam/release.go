@@ -8,7 +8,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/cnibox/cnibox/command/node"
 	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/ipam/store"
 )
@@ -90,5 +89,5 @@ func (n *Network) release(c *cli.Context, chosen []Reservation) error {
 
 // said is a reservation as people are told of it.
 func said(n *Network, r store.Reservation) string {
-	return node.Printable(fmt.Sprintf("%s of %s, %s", r.Addr, n.Name, r.Holder))
+	return ui.Printable(fmt.Sprintf("%s of %s, %s", r.Addr, n.Name, r.Holder))
 }

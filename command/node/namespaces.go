@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/netutil/rawnl"
 	"github.com/cnibox/cnibox/netutil/rtnl"
 )
@@ -302,8 +303,8 @@ func parseLink(b []byte) *Link {
 		return nil
 	}
 	l := &Link{
-		Index: d.Index, Name: Printable(d.Name), Kind: d.Kind, MAC: d.MAC.String(), MTU: d.MTU, Up: d.Up(), Running: d.Running() || d.RunsUntold(),
-		Master: d.Master, Peer: d.Peer, PeerNSID: d.PeerNamespace, Alias: Printable(d.Alias), AltNames: d.AltNames, VLAN: int(d.Child.ID),
+		Index: d.Index, Name: ui.Printable(d.Name), Kind: d.Kind, MAC: d.MAC.String(), MTU: d.MTU, Up: d.Up(), Running: d.Running() || d.RunsUntold(),
+		Master: d.Master, Peer: d.Peer, PeerNSID: d.PeerNamespace, Alias: ui.Printable(d.Alias), AltNames: d.AltNames, VLAN: int(d.Child.ID),
 	}
 	if v, ok := rtnl.ParseVXLAN(b); ok {
 		l.VXLAN = &VXLAN{v.VNI, v.Port, v.Local}

@@ -88,9 +88,6 @@ func TestText(t *testing.T) {
 			t.Errorf("%d: %s, want %s", n, got, want)
 		}
 	}
-	if got := Printable("a\x1b[31mb\n"); got != "a?[31mb?" {
-		t.Errorf("%q", got)
-	}
 }
 
 func TestEachNamespaceOnce(t *testing.T) {

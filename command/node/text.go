@@ -5,20 +5,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 )
 
 // This file is how people read what a node has.
-
-// Printable is a text without what would do something to who prints it: containers choose the names of their interfaces.
-func Printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == unicode.ReplacementChar || r >= 0xfffe && r <= 0xffff { // the last two no XML may have
-			return '?'
-		}
-		return r
-	}, s)
-}
 
 // Short is a container ID as people know it: the first 12 characters.
 func Short(id string) string { return id[:min(len(id), 12)] }

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/cnibox/cnibox/command/node"
+	"github.com/cnibox/cnibox/command/ui"
 )
 
 // canvas collects the shapes of a picture in SVG (w3.org/TR/SVG11). Measures are pixels.
@@ -70,7 +70,7 @@ func (c *canvas) picture(w, h int, title string) string {
 // escape makes any text, of whoever's choice, one that XML takes (w3.org/TR/xml, 2.2 and 2.4).
 func escape(s string) string {
 	// In this order; package strings' Replacer would be 15 kB more of an executable that nothing else needs it for.
-	s = strings.ReplaceAll(node.Printable(s), "&", "&amp;")
+	s = strings.ReplaceAll(ui.Printable(s), "&", "&amp;")
 	s = strings.ReplaceAll(strings.ReplaceAll(s, "<", "&lt;"), ">", "&gt;")
 	return strings.ReplaceAll(s, `"`, "&quot;")
 }

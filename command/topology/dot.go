@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/cnibox/cnibox/command/node"
+	"github.com/cnibox/cnibox/command/ui"
 )
 
 // dot is the scene in the language of graphviz (graphviz.org/doc/info/lang.html).
@@ -88,7 +89,7 @@ func hostLink(a *node.Attachment) string {
 
 // quoted is a string of the language: what is between quotes is taken as it is, but for quotes and backslashes.
 func quoted(s string) string {
-	return `"` + strings.ReplaceAll(strings.ReplaceAll(node.Printable(s), `\`, `\\`), `"`, `\"`) + `"`
+	return `"` + strings.ReplaceAll(strings.ReplaceAll(ui.Printable(s), `\`, `\\`), `"`, `\"`) + `"`
 }
 
 // label is lines of a label, without empty ones.

@@ -4,6 +4,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -102,4 +103,14 @@ func (t *Table) Without(columns ...string) {
 			t.rows[r] = slices.Delete(row, i, i+1)
 		}
 	}
+}
+
+// Printable is a text without what would do something to who prints it: containers choose the names of their interfaces, and strangers what stands in files.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == unicode.ReplacementChar || r >= 0xfffe && r <= 0xffff { // the last two no XML may have
+			return '?'
+		}
+		return r
+	}, s)
 }

@@ -28,3 +28,10 @@ func TestNoColoursWithoutATerminal(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestPrintable(t *testing.T) {
+	t.Parallel()
+	if got := Printable("a\x1b[31mb\n\u009b"); got != "a?[31mb??" {
+		t.Errorf("%q", got)
+	}
+}

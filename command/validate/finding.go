@@ -28,13 +28,14 @@ type Finding struct {
 	Suggestion string `json:"suggestion,omitempty"` // what may have been meant
 }
 
+// text is the finding on one line. Keys stand in it as the file has them, which may be a stranger's.
 func (f *Finding) text(c ui.Colours) string {
 	severity := c.Bad(f.Severity)
 	if f.Severity == Warning {
 		severity = c.Doubtful(f.Severity)
 	}
-	at := c.Strong(fmt.Sprintf("%s:%d:%d:", f.File, f.Line, f.Column))
-	out := at + " " + severity + ": "
+	at := c.Strong(ui.Printable(fmt.Sprintf("%s:%d:%d:", f.File, f.Line, f.Column)))
+	out := ""
 	if f.Key != "" {
 		out += f.Key + ": "
 	}
@@ -42,7 +43,7 @@ func (f *Finding) text(c ui.Colours) string {
 	if f.Suggestion != "" {
 		out += "; did you mean " + f.Suggestion + "?"
 	}
-	return out
+	return at + " " + severity + ": " + ui.Printable(out)
 }
 
 // Write tells of the findings to people.

@@ -66,3 +66,17 @@ func TestSteps(t *testing.T) {
 		}
 	}
 }
+
+// What a file has for keys does nothing to a screen.
+func TestFindingIsPlain(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	for _, f := range Text("a\x1b[2J.conf", []byte(`{"name": "n", "type": "x", "\u001b[31mname\n": 1, "\u001b[31mname\n": 2}`), Options{}) {
+		if err := Write(&b, 1, []Finding{f}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if strings.Contains(b.String(), "\x1b") || !strings.Contains(b.String(), "a?[2J.conf:1:") || !strings.Contains(b.String(), "?[31mname?: the key is there already") {
+		t.Errorf("%q", b.String())
+	}
+}
