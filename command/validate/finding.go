@@ -74,14 +74,18 @@ type file struct {
 	path     string
 	text     []byte
 	lines    []int // where they begin
+	counted  place // of the last finding
 	findings []Finding
 }
+
+// place is a position in a file, in bytes, and its line and column.
+type place struct{ line, pos, column int }
 
 // report adds a finding about what stands at the position, in bytes.
 func (f *file) report(severity string, pos int, key, suggestion, format string, args ...any) {
 	line := f.line(pos)
 	f.findings = append(f.findings, Finding{
-		File: f.path, Line: line, Column: 1 + utf8.RuneCount(f.text[f.lines[line-1]:min(pos, len(f.text))]),
+		File: f.path, Line: line, Column: f.column(line, min(pos, len(f.text))),
 		Severity: severity, Key: key, Message: fmt.Sprintf(format, args...), Suggestion: suggestion,
 	})
 }
@@ -101,6 +105,22 @@ func (f *file) line(pos int) int {
 		i++
 	}
 	return i
+}
+
+// column is where in its line the position is, from 1, in characters. It is counted from the one before: all may stand in one long line.
+func (f *file) column(line, pos int) int {
+	last := &f.counted
+	switch {
+	case last.line != line:
+		*last = place{line, f.lines[line-1], 1}
+		fallthrough
+	case last.pos <= pos:
+		last.column += utf8.RuneCount(f.text[last.pos:pos])
+	default:
+		last.column -= utf8.RuneCount(f.text[pos:last.pos])
+	}
+	last.pos = pos
+	return last.column
 }
 
 // told tells whether there is an error about the key already, about what it is in, or about what is in it. Only findings behind the first ones are

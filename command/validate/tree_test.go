@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 )
 
@@ -78,5 +79,25 @@ func TestFindingIsPlain(t *testing.T) {
 	}
 	if strings.Contains(b.String(), "\x1b") || !strings.Contains(b.String(), "a?[2J.conf:1:") || !strings.Contains(b.String(), "?[31mname?: the key is there already") {
 		t.Errorf("%q", b.String())
+	}
+}
+
+// Columns are counted in characters, in whatever order findings come, and quickly in a long line.
+func TestColumns(t *testing.T) {
+	t.Parallel()
+	f := &file{text: []byte("é\n" + strings.Repeat("é", 1<<20) + "\nab")}
+	end := len(f.text) - len("\nab")
+	for _, tt := range []struct{ pos, line, column int }{{2, 1, 2}, {5, 2, 2}, {3, 2, 1}, {end, 2, 1<<20 + 1}, {end + 2, 3, 2}, {0, 1, 1}, {1 << 40, 3, 3}} {
+		f.report(Error, tt.pos, "", "", "x")
+		if g := f.findings[len(f.findings)-1]; g.Line != tt.line || g.Column != tt.column {
+			t.Errorf("%d is %d:%d, want %d:%d", tt.pos, g.Line, g.Column, tt.line, tt.column)
+		}
+	}
+	start := time.Now()
+	for i := range 20_000 {
+		f.report(Error, end-2*(i%9), "", "", "x")
+	}
+	if took := time.Since(start); took > 3*time.Second { // it took ten times as long when each was counted from the beginning
+		t.Errorf("20000 findings took %v", took)
 	}
 }
