@@ -16,7 +16,10 @@ func (r *reader) readLimits() {
 	}
 	defer s.Close()
 	all, err := rawnl.Dump(s.Exchange, rtnl.GetQdiscs())
-	if err != nil || all.Err != nil {
+	if err == nil {
+		err = all.Err
+	}
+	if err != nil {
 		r.problem("limits", err)
 		return
 	}

@@ -154,9 +154,6 @@ func (r *reader) byPath(a *Attachment, m *atlas) bool {
 			continue
 		}
 		a.at(ns, l)
-		if ns.byIndex == nil {
-			a.sources.unseen = true
-		}
 		return true
 	}
 	return false
@@ -220,8 +217,9 @@ func (s spot) leadsHere() bool {
 	return s.link.PeerNSID != rtnl.NoNamespace && s.link.PeerNSID == s.ns.hostNSID
 }
 
-// at says where an attachment is; the link may be nil.
+// at says where an attachment is; the link may be nil. Of a sandbox that could not be read nothing is told but that it is there.
 func (a *Attachment) at(ns *Namespace, l *Link) {
+	a.sources.unseen = ns.byIndex == nil
 	a.sources.sandbox, a.Link, a.NSID, a.Sandbox = ns, l, ns.NSID, ns.Path
 	if l != nil && a.IfName == "" {
 		a.IfName = l.Name

@@ -30,7 +30,7 @@ type places map[uint64]*Namespace
 func (p places) add(inode uint64, path string, pid int) {
 	ns := p[inode]
 	if ns == nil {
-		ns = &Namespace{Inode: inode, NSID: rtnl.NoNamespace, hostNSID: rtnl.NoNamespace}
+		ns = &Namespace{Inode: inode, Links: []*Link{}, NSID: rtnl.NoNamespace, hostNSID: rtnl.NoNamespace}
 		p[inode] = ns
 	}
 	if ns.Path == "" || pid == 0 && strings.HasPrefix(ns.Path, "/proc/") {

@@ -221,10 +221,11 @@ func (n *Node) Of(nsid int) *Namespace {
 // overlayOf is what is told of an overlay.
 func overlayOf(c *overlay.Config) *Overlay {
 	o := &Overlay{
-		Network: c.Network, VNI: c.VNI, Port: c.Port, Device: c.DeviceName(), Bridge: c.Bridge, Underlay: c.Underlay, Subnets: c.Subnets,
+		Network: c.Network, VNI: c.VNI, Port: c.Port, Device: c.DeviceName(), Bridge: c.Bridge, Underlay: c.Underlay,
+		Subnets: append([]netip.Prefix{}, c.Subnets...), Peers: []Peer{},
 	}
 	for i := range c.Peers {
-		o.Peers = append(o.Peers, Peer{c.Peers[i].Name, c.Peers[i].Underlay, c.Peers[i].Subnets})
+		o.Peers = append(o.Peers, Peer{c.Peers[i].Name, append([]netip.Addr{}, c.Peers[i].Underlay...), c.Peers[i].Subnets})
 	}
 	return o
 }

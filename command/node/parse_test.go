@@ -1,6 +1,8 @@
 package node
 
 import (
+	"bytes"
+	"encoding/json"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -10,7 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cnibox/cnibox/netutil/overlay"
 	"github.com/cnibox/cnibox/netutil/owner"
+	"github.com/cnibox/cnibox/netutil/rtnl"
 )
 
 func FuzzCached(f *testing.F) {
@@ -130,5 +134,32 @@ func TestHiddenProcesses(t *testing.T) {
 	}()
 	if err := <-done; err == nil || !strings.Contains(err.Error(), "CAP_SYS_PTRACE") {
 		t.Errorf("without CAP_SYS_PTRACE: %v", err)
+	}
+}
+
+// Of a sandbox that is there but could not be read nobody says that something is missing in it.
+func TestUnreadSandbox(t *testing.T) {
+	t.Parallel()
+	r := &reader{
+		node: &Node{Host: &Namespace{NSID: rtnl.NoNamespace}, Namespaces: []*Namespace{{NSID: 3, Path: "/run/netns/p"}}},
+		all:  map[owner.Owner]*Attachment{}, byLink: map[string]*Attachment{},
+	}
+	a := r.of(owner.Owner{Network: "n", ContainerID: "c", IfName: "eth0"})
+	a.HostLink = &Link{Index: 9, Kind: "veth", Up: true, Peer: 2, PeerNSID: 3}
+	r.locate()
+	if r.finish(); a.State != OK || len(a.Findings) > 0 || a.Sandbox != "/run/netns/p" {
+		t.Errorf("%s in %s, %v", a.State, a.Sandbox, a.Findings)
+	}
+}
+
+// In JSON a list that is always there is a list, though it be empty.
+func TestEmptyLists(t *testing.T) {
+	t.Parallel()
+	p := places{}
+	p.add(7, "/run/netns/p", 0)
+	for _, v := range []any{p[7], overlayOf(&overlay.Config{}), overlayOf(&overlay.Config{Peers: make([]overlay.Peer, 1)})} {
+		if text, err := json.Marshal(v); err != nil || bytes.Contains(text, []byte("null")) {
+			t.Errorf("%s, %v", text, err)
+		}
 	}
 }

@@ -122,7 +122,7 @@ type reader struct {
 
 func read(o Options) (*Node, error) {
 	r := &reader{
-		Options: o, node: &Node{Time: time.Now(), Attachments: []*Attachment{}, Overlays: []*Overlay{}, Findings: []Finding{}, Problems: []string{}},
+		Options: o, node: &Node{Time: time.Now(), Namespaces: []*Namespace{}, Attachments: []*Attachment{}, Overlays: []*Overlay{}, Findings: []Finding{}, Problems: []string{}},
 		all: map[owner.Owner]*Attachment{}, byLink: map[string]*Attachment{}, confs: map[string]*conf{}, limits: map[int]rtnl.Qdisc{}, tuned: map[string]bool{},
 	}
 	host, err := netutil.Current()
