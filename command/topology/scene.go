@@ -38,7 +38,7 @@ type peer struct {
 type group struct {
 	kind    groupKind
 	name    string     // of the bridge, of the link, or of the network
-	link    *node.Link // the bridge; nil otherwise
+	link    *node.Link // the bridge, or what else has ports; nil otherwise
 	members []*node.Attachment
 	others  []string // ports of the bridge that are nobody's
 }
@@ -46,7 +46,7 @@ type group struct {
 type groupKind int
 
 const (
-	bridged groupKind = iota // ports of one bridge
+	bridged groupKind = iota // ports of one bridge, or of a link like one: Open vSwitch, a VRF
 	routed                   // behind links of the host
 	child                    // on a link of the host, beside the host
 	alone                    // with nothing on the host
@@ -71,7 +71,7 @@ func (g *group) detail() string {
 	var words []string
 	switch g.kind {
 	case bridged:
-		words = append(words, "bridge")
+		words = append(words, kindOf(g.link))
 		words = append(words, addressesOf(g.link)...)
 	case routed:
 		words = append(words, "a link for each pod")
@@ -102,7 +102,7 @@ func newScene(name string, n *node.Node) *scene {
 	s := &scene{name: name, notes: n.Findings}
 	taken := map[*node.Link]bool{}
 	for _, l := range n.Host.Links {
-		if l.Kind == "bridge" {
+		if l.Kind == "bridge" || slices.ContainsFunc(n.Attachments, func(a *node.Attachment) bool { return a.Bridge == l.Name }) {
 			s.groups = append(s.groups, &group{kind: bridged, name: l.Name, link: l})
 			taken[l] = true
 		}

@@ -5,9 +5,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/cnibox/cnibox/command/node"
+	"github.com/cnibox/cnibox/command/ui"
 	"github.com/cnibox/cnibox/netutil/rtnl"
 )
 
@@ -98,5 +100,20 @@ func TestScreens(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, name+".svg"), []byte(drawn(n)), 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// What has ports need be no bridge, as with Open vSwitch.
+func TestPortsOfOthers(t *testing.T) {
+	t.Parallel()
+	n := made(2, false)
+	n.Host.Named("br0").Kind = "openvswitch"
+	s := newScene("node-a", n)
+	text := s.text(false, ui.Colours{})
+	if !strings.Contains(text, "br0  openvswitch, 10.1.0.1/16, network lan") || strings.Count(text, "br0") != 1 {
+		t.Error(text)
+	}
+	if s.dot() == "" || s.svg() == "" {
+		t.Error("no picture")
 	}
 }
