@@ -42,6 +42,11 @@ type alone struct {
 // OfList are the keys of a list itself.
 func OfList() *Key { return Of(&list{}) }
 
+// OthersOfList are keys of a list that programs keep something of their own in, and what.
+func OthersOfList() map[string]string {
+	return map[string]string{"args": "Podman keeps labels here", "nerdctlID": "nerdctl keeps the network's ID here", "nerdctlLabels": "nerdctl keeps labels here"}
+}
+
 // OfPlugin are the keys that every plugin may have.
 func OfPlugin() *Key { return Merge(Of(&plugin{}), Of(&alone{})) }
 

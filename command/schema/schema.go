@@ -26,7 +26,9 @@ const dialect = "https://json-schema.org/draft/2020-12/schema"
 func OfList(table roles.Table, kinds map[string]string) map[string]any {
 	b := &builder{table, kinds, object{}}
 	out := b.closed(keys.OfList())
-	properties(out)["args"] = object{"description": "Podman keeps labels here"}
+	for name, what := range keys.OthersOfList() {
+		properties(out)[name] = object{"description": what}
+	}
 	out["$schema"], out["title"], out["$defs"] = dialect, "CNI network configuration list", b.defs
 	return out
 }

@@ -180,10 +180,10 @@ func networkName(root *node) string {
 
 // list checks a list.
 func (c *checker) list(f *file, root *node) {
-	own := keys.OfList()
+	own, others := keys.OfList(), keys.OthersOfList()
 	w := &walker{
 		f: f, owner: "a list", bad: map[*node]string{}, exact: true,
-		top: func(m member) bool { return m.key == "args" }, // Podman keeps labels there
+		top: func(m member) bool { return others[m.key] != "" },
 		elsewhere: func(name string) string {
 			if name == "capabilities" || name == "ipam" || c.common.Find(name) != nil && own.Find(name) == nil {
 				return "plugins[]." + name
