@@ -39,6 +39,9 @@ func commandLine(args []string) int {
 }
 
 func runCommand(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 3 && args[1] == "help" {
+		args = []string{args[0], args[2], "--help"}
+	}
 	if len(args) == 3 && (args[2] == "--help" || args[2] == "-h") {
 		for _, r := range roleInfos() {
 			if r.Name == args[1] && r.Name != "dhcp" { // that is a command too
