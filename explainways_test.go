@@ -186,6 +186,10 @@ func pastHooks() (out pastRules) {
 	out.add("after translation", "", foreign("inet", forward, "tcp dport 8080 drop"), way{from: "outside", to: "192.0.2.1 8080"})
 	out.add("own addresses", "fib daddr type local tcp dport 80 drop", foreign("inet", "prerouting priority -10", "fib daddr type local tcp dport 80 drop"), way{to: "10.11.0.1 80"})
 	out.add("not own addresses", "", foreign("inet", "prerouting priority -10", "fib daddr type local drop"), way{})
+	toUnicast := []string{"add chain FOREIGN pre { type nat hook prerouting priority -100; }", "add rule FOREIGN pre ip daddr 172.30.0.43 fib daddr type unicast dnat to 192.0.2.100"}
+	out.add("type of an address without a route", "", foreign("ip", "prerouting priority 0", toUnicast...), way{to: "172.30.0.43 80"})
+	out.add("type of an address with a route that refuses", "", foreign("ip", "prerouting priority 0", toUnicast...)+"\nip route add prohibit 172.30.0.0/24",
+		way{to: "172.30.0.43 80", undo: "ip route del prohibit 172.30.0.0/24"})
 	out.add("way back", "", foreign("inet", "prerouting priority -10", "fib saddr . iif oif missing drop"), way{})
 	out.add("no way back", "fib saddr . iif", foreign("inet", "prerouting priority -10", "fib saddr . iif oif missing drop")+"\nip route add 192.0.2.100/32 dev cni0",
 		way{from: "outside", to: "192.0.2.1 8080", undo: "ip route del 192.0.2.100/32 dev cni0"})

@@ -144,10 +144,15 @@ func (e env) Fib(to netip.Addr, mark uint32, via int) (kind uint8, out eval.Devi
 	switch {
 	case err != nil:
 		return 0, out, false
+	case r.failed != 0 && to.Is4():
+		return unix.RTN_UNICAST, out, true
 	case r.failed != 0:
 		return unix.RTN_UNREACHABLE, out, true
 	}
 	kind, out = r.Type, e.links[r.Link].device()
+	if to.Is4() && (kind == unix.RTN_BLACKHOLE || kind == unix.RTN_UNREACHABLE || kind == unix.RTN_PROHIBIT || kind == unix.RTN_THROW) {
+		return unix.RTN_UNICAST, eval.Device{}, true // of IPv4 the kernel tells only what the table of its own addresses has (inet_addr_type)
+	}
 	if via != 0 && out.Index != via {
 		if kind == unix.RTN_LOCAL || kind == unix.RTN_BROADCAST { // it is another link's
 			return unix.RTN_UNICAST, eval.Device{}, true
