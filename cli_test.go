@@ -94,7 +94,6 @@ func TestCommandLine(t *testing.T) {
 		{"bridge --help", ui.ExitOK, "bridge - plugin (main): joins pods to a bridge by a veth pair\n", ""},
 		{"help bridge", ui.ExitOK, "bridge - plugin (main): joins pods to a bridge by a veth pair\n", ""},
 		{"help dhcp", ui.ExitOK, "cnibox dhcp - the daemon", ""},
-		{"help nothing", ui.ExitUsage, "", `unknown command or plugin "nothing"`},
 		{"help install", ui.ExitOK, "--force", ""},
 		{"completion tcsh", ui.ExitUsage, "", "completion tcsh: want one of bash, zsh, fish"},
 		{"completion zsh", ui.ExitOK, "#compdef cnibox", ""},
