@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"encoding/json"
+	"net/netip"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -161,5 +162,21 @@ func TestEmptyLists(t *testing.T) {
 		if text, err := json.Marshal(v); err != nil || bytes.Contains(text, []byte("null")) {
 			t.Errorf("%s, %v", text, err)
 		}
+	}
+}
+
+// An address that several sandboxes have may be in the right one: nobody is called dead then.
+func TestAddressOfSeveral(t *testing.T) {
+	t.Parallel()
+	r := &reader{node: &Node{Host: &Namespace{NSID: rtnl.NoNamespace}}, all: map[owner.Owner]*Attachment{}, byLink: map[string]*Attachment{}}
+	for i := range 2 {
+		tap := &Link{Index: 2, Name: "eth0", Kind: "tun", Up: true, PeerNSID: rtnl.NoNamespace, Addresses: []netip.Prefix{netip.MustParsePrefix("10.8.0.2/24")}}
+		r.node.Namespaces = append(r.node.Namespaces, &Namespace{Inode: uint64(i), NSID: rtnl.NoNamespace, Links: []*Link{tap}, byIndex: map[int]*Link{2: tap}})
+	}
+	a := r.of(owner.Owner{Network: "n", ContainerID: "c", IfName: "eth0"})
+	a.Reserved = []netip.Addr{netip.MustParseAddr("10.8.0.2")}
+	r.locate()
+	if r.finish(); a.State != OK || len(a.Findings) > 0 || !a.Alive() {
+		t.Errorf("%s, %v", a.State, a.Findings)
 	}
 }
