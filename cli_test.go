@@ -62,7 +62,6 @@ func TestCommandLine(t *testing.T) {
 		{"inspect --output xml", ui.ExitUsage, "", "--output xml: want text or json"},
 		{"inspect --watch --interval 1ms", ui.ExitUsage, "", "--interval 1ms: want at least 100ms"},
 		{"top --count -1", ui.ExitUsage, "", "--count -1: want 0 or more"},
-		{"topology --help", ui.ExitOK, "--format", ""},
 		{"topology --format png", ui.ExitUsage, "", "--format png: want text, dot or svg"},
 		{"ipam", ui.ExitOK, "release ", ""},
 		{"ipam list --conf-dir " + farm + " --data-dir " + farm + " --lease-dir " + farm, ui.ExitOK, "no address is given out", ""},
