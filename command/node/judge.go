@@ -13,7 +13,7 @@ import (
 
 // What to do about findings.
 const (
-	fixGC      = "cnibox gc"
+	fixGC      = "cnibox gc --runtime ..."
 	fixFilter  = "cnibox sync"
 	fixOverlay = "cnibox overlay sync"
 	fixCheck   = "CHECK tells more; delete the pod, so that it is made anew"
