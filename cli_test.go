@@ -203,6 +203,7 @@ func TestBashCompletes(t *testing.T) {
 		{"overlay show --o", "--output\n"},
 		{"overlay show -o ", "text json\n"},
 		{"completion ", "bash zsh fish\n"},
+		{"schema vx", "vxlan\n"},
 		{"install --dir ", "\n"},
 	} {
 		out, err := exec.Command("bash", append([]string{"-c", try, "bash", dir}, strings.Split(tt.typed, " ")...)...).CombinedOutput()

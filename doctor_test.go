@@ -81,6 +81,9 @@ func TestDoctorOnANode(t *testing.T) {
 	}
 
 	n.explained(orphan, victim)
+	if out, _ := n.status("", "explain", "shop/lan-", ui.CompleteArg); strings.Count(out, "shop/lan-") != 10 {
+		t.Errorf("to explain there are\n%s", out)
+	}
 
 	gc := append([]string{"gc", "--from", "-"}, where...)
 	if out, exit := n.status("", gc...); exit != ui.ExitFailure || !strings.Contains(out, "the list is empty") {

@@ -4,8 +4,11 @@ package explain
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/cnibox/cnibox/netutil/nft"
 
@@ -36,6 +39,7 @@ func Command() *cli.Command {
 			&cli.BoolFlag{Name: "answer", Usage: "show the way of the answer too if it comes back as it should"},
 			ui.OutputFlag(),
 		},
+		BashComplete: complete,
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 2 {
 				return ui.Usagef("explain: want SRC and DST[:PORT]")
@@ -58,6 +62,18 @@ func Command() *cli.Command {
 			return err
 		},
 	}
+}
+
+// complete suggests ends of ways: the node and its pods.
+func complete(c *cli.Context) {
+	names := []string{"host"}
+	if n, err := node.Read(context.Background(), node.Options{}); err == nil {
+		for _, a := range n.Attachments {
+			names = append(names, ui.Printable(a.Name()))
+		}
+	}
+	slices.Sort(names)
+	_, _ = io.WriteString(c.App.Writer, strings.Join(slices.Compact(names), "\n"))
 }
 
 // Question is what is asked: see Command.

@@ -2,6 +2,7 @@
 package schema
 
 import (
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -22,6 +23,9 @@ func Command(table func() roles.Table, kinds func() map[string]string) *cli.Comm
 			"plugin that of the key ipam. It is made of what the plugins themselves read. Plugins that are not cnibox's may have any keys.",
 			"cnibox schema > conflist.schema.json",
 			"cnibox schema bridge"),
+		BashComplete: func(c *cli.Context) {
+			_, _ = io.WriteString(c.App.Writer, strings.Join(slices.Sorted(maps.Keys(table())), "\n"))
+		},
 		Before: func(c *cli.Context) error {
 			if c.Args().Len() > 1 {
 				return ui.Usagef("schema takes one plugin: %s", strings.Join(c.Args().Slice(), " "))
