@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"time"
 	"unsafe"
 
@@ -115,45 +116,56 @@ func (n *Namespace) Same(other *Namespace) (bool, error) {
 // of its operations; it must not be asked for anything while the lock is held here.
 func (n *Namespace) Lock() (unlock func(), err error) {
 	defer trace.Start("lock", "", n.path).End()
-	if err := n.flock(); err != nil {
+	if n.wait > 0 {
+		unlock, err = n.lockWithin(n.wait)
+	} else {
+		err = flock(n.FD())
+		unlock = func() { _ = unix.Flock(n.FD(), unix.LOCK_UN) }
+	}
+	if err != nil {
 		return nil, errcode.Errorf(errcode.Kernel, "lock %s: %w", n.path, err)
 	}
-	return func() { _ = unix.Flock(n.FD(), unix.LOCK_UN) }, nil
+	return unlock, nil
 }
 
 // WaitAtMost bounds how long the lock is waited for, here and by the packet filter. A plugin waits as long as its runtime lets it; who only looks at
 // a node should rather say that a plugin hangs.
 func (n *Namespace) WaitAtMost(d time.Duration) { n.wait = d }
 
-// flock takes the lock.
-func (n *Namespace) flock() error {
-	if n.wait == 0 {
-		return eintr.Retry(func() error { return unix.Flock(n.FD(), unix.LOCK_EX) })
-	}
-	// flock(2) knows no limit, and who only tries now and then may never have his turn: so somebody else waits, with a descriptor of the same lock.
-	fd, err := unix.FcntlInt(uintptr(n.FD()), unix.F_DUPFD_CLOEXEC, 0)
+// lockWithin takes the lock, or gives up after a time. flock(2) knows no limit, and who only tries now and then may never have his turn: so somebody
+// else waits. His lock belongs to a file that he has opened himself; with one that others have too, he would take theirs away when he lets go of
+// what came too late.
+func (n *Namespace) lockWithin(wait time.Duration) (unlock func(), err error) {
+	own, err := unix.Open("/proc/self/fd/"+strconv.Itoa(n.FD()), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	taken, gaveUp := make(chan error), make(chan struct{})
 	go func() {
-		err := eintr.Retry(func() error { return unix.Flock(fd, unix.LOCK_EX) })
+		err := flock(own)
 		select {
 		case taken <- err:
 		case <-gaveUp:
-			_ = unix.Flock(fd, unix.LOCK_UN)
+			_ = unix.Close(own)
 		}
-		_ = unix.Close(fd)
 	}()
-	timer := time.NewTimer(n.wait)
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case err := <-taken:
-		return err
+		if err != nil {
+			return nil, errors.Join(err, unix.Close(own))
+		}
+		return func() { _ = unix.Close(own) }, nil
 	case <-timer.C:
 		close(gaveUp)
-		return fmt.Errorf("another process of cnibox has had it for %s, perhaps a plugin that hangs; /proc/locks tells which", n.wait)
+		return nil, fmt.Errorf("another process of cnibox has had it for %s, perhaps a plugin that hangs; /proc/locks tells which", wait)
 	}
+}
+
+// flock waits for the lock of a file.
+func flock(fd int) error {
+	return eintr.Retry(func() error { return unix.Flock(fd, unix.LOCK_EX) })
 }
 
 // socket opens a netlink socket of the protocol in the namespace.
