@@ -16,33 +16,6 @@ const iptablesDrop = `*filter
 COMMIT
 `
 
-// docker is what Docker leaves in the table filter, as its version 28 does, with one network.
-const docker = `*filter
-:INPUT ACCEPT [0:0]
-:FORWARD DROP [0:0]
-:OUTPUT ACCEPT [0:0]
-:DOCKER - [0:0]
-:DOCKER-BRIDGE - [0:0]
-:DOCKER-CT - [0:0]
-:DOCKER-FORWARD - [0:0]
-:DOCKER-ISOLATION-STAGE-1 - [0:0]
-:DOCKER-ISOLATION-STAGE-2 - [0:0]
-:DOCKER-USER - [0:0]
--A FORWARD -j DOCKER-USER
--A FORWARD -j DOCKER-FORWARD
--A DOCKER ! -i docker0 -o docker0 -j DROP
--A DOCKER-BRIDGE -o docker0 -j DOCKER
--A DOCKER-CT -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
--A DOCKER-FORWARD -j DOCKER-CT
--A DOCKER-FORWARD -j DOCKER-ISOLATION-STAGE-1
--A DOCKER-FORWARD -j DOCKER-BRIDGE
--A DOCKER-FORWARD -i docker0 -j ACCEPT
--A DOCKER-ISOLATION-STAGE-1 -i docker0 ! -o docker0 -j DOCKER-ISOLATION-STAGE-2
--A DOCKER-ISOLATION-STAGE-2 -o docker0 -j DROP
--A DOCKER-USER -j RETURN
-COMMIT
-`
-
 // rejectLast is what Red Hat's hosts had: the policy accepts, and the last rule does not.
 const rejectLast = `*filter
 :INPUT ACCEPT [0:0]
@@ -111,7 +84,7 @@ func TestBesideOtherPrograms(t *testing.T) {
 	t.Parallel()
 	for name, setUp := range map[string]func(*node){
 		"iptables with FORWARD DROP":  func(n *node) { n.iptables(iptablesDrop) },
-		"Docker":                      func(n *node) { n.iptables(docker) },
+		"Docker":                      func(n *node) { n.iptables(nstest.DockerFilter) },
 		"iptables with a last REJECT": func(n *node) { n.iptables(rejectLast) },
 		"nftables":                    func(n *node) { feed(n.t, n.Host, nftables, "nft", "-f", "-") },
 	} {
@@ -263,7 +236,7 @@ func (p *pod) wantFails(words string) {
 func TestChainThatIsInUse(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, "bridge")
-	n.iptables(docker)
+	n.iptables(nstest.DockerFilter)
 	a := n.pod("a", 1).admit("")
 	n.Host.Run("iptables-nft", "-I", "DOCKER-USER", "-j", "CNIBOX-FORWARD")
 	a.dismiss()

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/cnibox/cnibox/netutil/errcode"
+	"github.com/cnibox/cnibox/netutil/nstest"
 )
 
 // legacySaved is what legacy iptables and ip6tables save of the table filter, without comments and counters.
@@ -30,7 +31,7 @@ func TestLegacyIPTables(t *testing.T) {
 	mains(t, func(t *testing.T, n *node) {
 		const keys = `"backend": "iptables"`
 		for _, program := range []string{"iptables-legacy-restore", "ip6tables-legacy-restore"} {
-			feed(t, n.Host, docker, program)
+			feed(t, n.Host, nstest.DockerFilter, program)
 		}
 		before := n.legacySaved()
 		a, b := n.pod("a", 1), n.pod("b", 2)
@@ -60,7 +61,7 @@ func TestLegacyIPTables(t *testing.T) {
 
 		// Another program loads its own anew.
 		for _, program := range []string{"iptables-legacy-restore", "ip6tables-legacy-restore"} {
-			feed(t, n.Host, docker, program)
+			feed(t, n.Host, nstest.DockerFilter, program)
 		}
 		a.wantDiffers(keys, "legacy iptables")
 		a.getsOut(false)
@@ -114,7 +115,7 @@ func TestLegacyConcurrently(t *testing.T) {
 	const keys = `"backend": "iptables"`
 	n := newNode(t, "bridge")
 	for _, program := range []string{"iptables-legacy-restore", "ip6tables-legacy-restore"} {
-		feed(t, n.Host, docker, program)
+		feed(t, n.Host, nstest.DockerFilter, program)
 	}
 	before := n.legacySaved()
 	var pods []*pod

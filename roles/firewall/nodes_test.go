@@ -88,7 +88,7 @@ func TestPodsOfOtherNodes(t *testing.T) {
 		drop func(*node)
 	}{
 		"iptables with FORWARD DROP": {"", func(n *node) { n.iptables(iptablesDrop) }},
-		"Docker":                     {"", func(n *node) { n.iptables(docker) }},
+		"Docker":                     {"", func(n *node) { n.iptables(nstest.DockerFilter) }},
 		"nftables":                   {"", func(n *node) { feed(n.t, n.Host, nftables, "nft", "-f", "-") }},
 		"legacy iptables": {`"backend": "iptables"`, func(n *node) {
 			for _, program := range []string{"iptables-legacy-restore", "ip6tables-legacy-restore"} {

@@ -29,9 +29,6 @@ func (a *Archive) Close() error {
 	return errors.Join(a.err, a.w.Flush())
 }
 
-// Fail has Close return an error too.
-func (a *Archive) Fail(err error) { a.err = errors.Join(a.err, err) }
-
 // Entry adds a file with all folders above it.
 func (a *Archive) Entry(path string, mode uint32, content []byte) {
 	path = merged(strings.Trim(path, "/"))
