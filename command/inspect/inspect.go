@@ -19,13 +19,12 @@ func Command() *cli.Command {
 	return &cli.Command{
 		Name:  "inspect",
 		Usage: "show what pods have on this node, and what of it is not right",
-		Description: "Puts together what the kernel, the packet filter, the address files and the runtime's cache tell of each attachment. It\n" +
-			"changes nothing. An orphan is what is left of a container that is gone; a drift is what an attachment should have and\n" +
-			"has not. With --container all details are shown.\n\n" +
-			"Examples:\n" +
-			"   cnibox inspect\n" +
-			"   cnibox inspect --container 3f1c\n" +
-			"   cnibox inspect --network podnet --output json | jq '.attachments[].findings'",
+		Description: ui.Describe("Puts together what the kernel, the packet filter, the address files and the runtime's cache tell of each attachment. It\n"+
+			"changes nothing. An orphan is what is left of a container that is gone; a drift is what an attachment should have and\n"+
+			"has not. With --container all details are shown.",
+			"cnibox inspect",
+			"cnibox inspect --container 3f1c",
+			"cnibox inspect --network podnet --output json | jq '.attachments[].findings'"),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "network", Usage: "only attachments of this `NETWORK`"},
 			&cli.StringFlag{Name: "container", Usage: "only attachments of the container whose ID begins with `ID`, or of the pod of that name"},

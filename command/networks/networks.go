@@ -48,6 +48,11 @@ type Bad struct {
 	Err  error
 }
 
+// IsConf tells whether a runtime takes a file of its folder for a configuration, by the file's name.
+func IsConf(name string) bool {
+	return slices.Contains([]string{".conf", ".conflist", ".json"}, filepath.Ext(name))
+}
+
 // Load reads the folder's configurations in the order in which runtimes go through them: by the files' names. A folder that is missing has none.
 func Load(dir string) (all []Network, bad []Bad, err error) {
 	entries, err := os.ReadDir(dir)
@@ -58,7 +63,7 @@ func Load(dir string) (all []Network, bad []Bad, err error) {
 		return nil, nil, err
 	}
 	for _, e := range entries {
-		if !slices.Contains([]string{".conf", ".conflist", ".json"}, filepath.Ext(e.Name())) {
+		if !IsConf(e.Name()) {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/cnibox/cnibox/command/networks"
 	"github.com/cnibox/cnibox/netutil/plainfile"
 )
 
@@ -70,9 +71,7 @@ func (r *reader) readConfs() {
 	for _, dir := range r.Confs {
 		files, _ := os.ReadDir(dir)
 		for _, f := range files {
-			switch filepath.Ext(f.Name()) {
-			case ".conf", ".conflist", ".json":
-			default:
+			if !networks.IsConf(f.Name()) {
 				continue
 			}
 			text, err := readFile(filepath.Join(dir, f.Name()))

@@ -21,11 +21,10 @@ func Command() *cli.Command {
 	return &cli.Command{
 		Name:  "top",
 		Usage: "show how much pods receive and send at the moment",
-		Description: "From the counters of their links, busiest first, in packets and bits per second; IN is what the pod receives. DROPS are\n" +
-			"packets per second that a link refused, such as those beyond a limit.\n\n" +
-			"Examples:\n" +
-			"   cnibox top\n" +
-			"   cnibox top --network podnet --interval 10s --count 6",
+		Description: ui.Describe("From the counters of their links, busiest first, in packets and bits per second; IN is what the pod receives. DROPS are\n"+
+			"packets per second that a link refused, such as those beyond a limit.",
+			"cnibox top",
+			"cnibox top --network podnet --interval 10s --count 6"),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "network", Usage: "only attachments of this `NETWORK`"},
 			inspect.IntervalFlag(),

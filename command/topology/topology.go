@@ -18,11 +18,10 @@ func Command() *cli.Command {
 	return &cli.Command{
 		Name:  "topology",
 		Usage: "draw the node: its links, bridges and tunnels, and the pods behind them",
-		Description: "As a tree, as a graph for graphviz (dot), or as a picture (svg). What is not right is marked.\n\n" +
-			"Examples:\n" +
-			"   cnibox topology\n" +
-			"   cnibox topology --format svg > node.svg\n" +
-			"   cnibox topology --format dot | dot -Tpdf > node.pdf",
+		Description: ui.Describe("As a tree, as a graph for graphviz (dot), or as a picture (svg). What is not right is marked.",
+			"cnibox topology",
+			"cnibox topology --format svg > node.svg",
+			"cnibox topology --format dot | dot -Tpdf > node.pdf"),
 		Flags: []cli.Flag{ui.ChoiceFlag("format", "f", "text", "dot", "svg")},
 		Action: func(c *cli.Context) error {
 			return draw(c.Context, c.App.Writer, c.String("format"))

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cnibox/cnibox/command/keys"
+	"github.com/cnibox/cnibox/command/networks"
 	"github.com/cnibox/cnibox/netutil/plainfile"
 	"github.com/cnibox/cnibox/roles"
 )
@@ -95,15 +96,6 @@ func read(path string) ([]byte, error) {
 	return plainfile.Text(f, mostText)
 }
 
-// endings are the names that runtimes read, and in that order (libcni, ConfFiles).
-func isConf(name string) bool {
-	switch filepath.Ext(name) {
-	case ".conf", ".conflist", ".json":
-		return true
-	}
-	return false
-}
-
 // List are the configurations that arguments name: files, and what a runtime would read of folders.
 func List(args []string) (paths []string, err error) {
 	for _, arg := range args {
@@ -121,7 +113,7 @@ func List(args []string) (paths []string, err error) {
 		}
 		before := len(paths)
 		for _, e := range entries {
-			if !e.IsDir() && isConf(e.Name()) {
+			if !e.IsDir() && networks.IsConf(e.Name()) {
 				paths = append(paths, filepath.Join(arg, e.Name()))
 			}
 		}
@@ -149,7 +141,7 @@ func (c *checker) file(f *file) {
 		isList = ext == ".conflist"
 	}
 	switch {
-	case !isConf(f.path):
+	case !networks.IsConf(f.path):
 		f.report(Warning, root.pos, "", "", "runtimes read only files that end in .conf, .conflist or .json")
 	case isList && ext == ".conf":
 		f.report(Error, root.pos, "", "", "a list is read only from a file that ends in .conflist; this one is taken for a single plugin's")
